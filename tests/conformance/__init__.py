@@ -1,0 +1,1 @@
+"""Conformance tests: every test here runs against natsc and against nats-server and must pass on both."""
