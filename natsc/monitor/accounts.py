@@ -1,0 +1,82 @@
+"""/accountz and /accstatz: the accounts, and what went through each of them."""
+
+from __future__ import annotations
+
+from natsc.monitor import snapshot
+from natsc.monitor.gojson import indented, stream, timestamp
+from natsc.monitor.params import BadRequest, decode_bool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from natsc.monitor.endpoints import Response
+    from natsc.monitor.params import Query
+
+
+def accountz(server: Any, query: Query) -> Response:
+    """All names, or with `acc` one account in detail. Raises BadRequest."""
+    snapshot.count_request(server, "/accountz")
+    body: dict[str, Any] = {"server_id": server.server_id, "now": timestamp(snapshot.now_ns(server))}
+    system = snapshot.system_account(server)
+    if system:
+        body["system_account"] = system
+    name = query.get("acc", "")
+    if not name:
+        names = [account.name for account in snapshot.accounts(server)]
+        if names:
+            body["accounts"] = names
+        return 200, "application/json", indented(body).encode()
+    account = snapshot.account(server, name)
+    if account is None:
+        raise BadRequest(f"Account {name} does not exist")
+    body["account_detail"] = _detail(server, account, name == system)
+    return 200, "application/json", indented(body).encode()
+
+
+def _detail(server: Any, account: Any, is_system: bool) -> dict[str, Any]:
+    updated = getattr(account, "updated_ns", 0) or server.config_load_ns
+    body: dict[str, Any] = {"account_name": account.name, "update_time": timestamp(updated)}
+    if is_system:
+        body["is_system"] = True
+    stats = snapshot.SublistStats()
+    stats.add(account)
+    body.update(
+        expired=False,
+        complete=True,
+        jetstream_enabled=False,
+        leafnode_connections=0,
+        client_connections=account.num_clients,
+        subscriptions=account.num_subs,
+    )
+    body["name_tag"] = account.name
+    body["sublist_stats"] = stats.as_json()
+    return body
+
+
+def accstatz(server: Any, query: Query) -> Response:
+    """Accounts that are in use, or with `unused` all of them. Raises BadRequest."""
+    snapshot.count_request(server, "/accstatz")
+    unused = decode_bool(query, "unused")
+    head = {"server_id": server.server_id, "now": timestamp(snapshot.now_ns(server))}
+    shown = [_statistics(account) for account in snapshot.accounts(server) if unused or account.num_clients]
+    return 200, "application/json", stream(head, "account_statz", shown)
+
+
+def _statistics(account: Any) -> dict[str, Any]:
+    return {
+        "acc": account.name,
+        "name": account.name,
+        "conns": account.num_clients,
+        "leafnodes": 0,
+        "total_conns": account.num_clients,
+        "num_subscriptions": account.num_subs,
+        "sent": _data(account.out_msgs, account.out_bytes),
+        "received": _data(account.in_msgs, account.in_bytes),
+        "slow_consumers": account.slow_consumers,
+    }
+
+
+def _data(msgs: int, size: int) -> dict[str, Any]:
+    nothing = {"msgs": 0, "bytes": 0}
+    return {"msgs": msgs, "bytes": size, "gateways": nothing, "routes": nothing, "leafs": nothing}

@@ -1,0 +1,49 @@
+"""/healthz: whether the server can do its work, as orchestrators ask it."""
+
+from __future__ import annotations
+
+from natsc.monitor import snapshot
+from natsc.monitor.gojson import compact, go_quote
+from natsc.monitor.params import decode_bool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from natsc.monitor.endpoints import Response
+    from natsc.monitor.params import Query
+
+_ONLY = ("js-enabled", "js-enabled-only", "js-server-only", "js-meta-only")
+
+
+def healthz(server: Any, query: Query) -> Response:
+    """200, or another status with a reason. Failures are also logged. Raises BadRequest."""
+    snapshot.count_request(server, "/healthz")
+    only: dict[str, bool] = {}
+    for name in _ONLY:
+        only[name] = decode_bool(query, name)
+        if name == "js-enabled" and only[name]:
+            server.log.warn("Healthcheck: js-enabled deprecated, use js-enabled-only instead")
+    details = decode_bool(query, "details")
+    status, word, kind, error = check(server, query, only["js-server-only"])
+    body: dict[str, Any] = {"status": word}
+    if error and details:
+        server.log.warn("Healthcheck failed: 1 errors")
+        body = {"status": "error", "errors": [{"type": kind, "error": error}]}
+    elif error:
+        server.log.warn(f"Healthcheck failed: {go_quote(error)}")
+        body["error"] = error
+    return status, "application/json", compact(body).encode()
+
+
+def check(server: Any, query: Query, server_only: bool) -> tuple[int, str, str, str]:
+    """Status code, status word, kind of error and error text (empty when healthy)."""
+    for name, parent in (("stream", "account"), ("consumer", "stream")):
+        if query.get(name) and not query.get(parent):
+            return 400, "error", "BAD_REQUEST", f'"{parent}" must not be empty when checking {name} health'
+    waiting = snapshot.not_ready(server)
+    if waiting:
+        return 500, "error", "CONNECTION", f"failed to be ready for connections after 1ms: {waiting}"
+    if not server_only and snapshot.listens_for_jetstream(server):
+        return 503, "unavailable", "JETSTREAM", "JetStream not enabled"
+    return 200, "ok", "", ""

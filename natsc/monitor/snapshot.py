@@ -1,0 +1,216 @@
+"""What monitoring reads of the server, its engine, accounts and connections: the one place that knows their shapes.
+
+Counters are read where they stand, without copying: one thread runs both the data plane and the monitoring port, so whatever is
+read between two turns of the loop is consistent. Nothing here changes the server but the request counters and the PING that
+measures a round trip nobody has measured yet.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+GLOBAL_ACCOUNT = "$G"
+DEFAULT_SYSTEM_ACCOUNT = "$SYS"
+
+# The reference's flags for behaviour in transition, with its defaults; a configuration may set known ones only.
+FEATURE_FLAGS = {
+    "js_ack_fc_v2": False,
+    "js_api_reply_v2": False,
+    "js_raft_delete_range": True,
+    "js_snapshot_sources": False,
+}
+
+# connz's sort option -> (what to sort by, descending). `idle`, `uptime`, `stop` and `reason` need more than an attribute.
+SORT_BY: dict[str, tuple[Callable[[Any], Any], bool]] = {
+    "": (attrgetter("cid"), False),
+    "cid": (attrgetter("cid"), False),
+    "start": (attrgetter("cid"), False),
+    "subs": (attrgetter("num_subs"), True),
+    "pending": (attrgetter("pending_bytes"), True),
+    "msgs_to": (attrgetter("out_msgs"), True),
+    "msgs_from": (attrgetter("in_msgs"), True),
+    "bytes_to": (attrgetter("out_bytes"), True),
+    "bytes_from": (attrgetter("in_bytes"), True),
+    "last": (attrgetter("last_activity_ns"), True),
+    "rtt": (attrgetter("rtt_ns"), True),
+    "stop": (attrgetter("stop_ns"), True),
+    "reason": (attrgetter("reason"), False),
+}
+
+
+class SublistStats:
+    """The counters of one account's subscriptions, or the sum over several accounts."""
+
+    __slots__ = (
+        "num_subscriptions", "num_cache", "num_inserts", "num_removes", "num_matches", "cache_hits", "max_fanout",
+        "total_fanout", "cached_results",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def add(self, account: Any) -> None:
+        """Adds an account's counters; those that its engine doesn't keep stay as they are."""
+        stats = account.sublist_stats() if hasattr(account, "sublist_stats") else {}
+        self.num_subscriptions += account.num_subs
+        for name in ("num_cache", "num_inserts", "num_removes", "num_matches", "cache_hits", "total_fanout", "cached_results"):
+            setattr(self, name, getattr(self, name) + stats.get(name, 0))
+        self.max_fanout = max(self.max_fanout, stats.get("max_fanout", 0))
+
+    def as_json(self) -> dict[str, Any]:
+        """The members that subsz and accountz show."""
+        return {
+            "num_subscriptions": self.num_subscriptions,
+            "num_cache": self.num_cache,
+            "num_inserts": self.num_inserts,
+            "num_removes": self.num_removes,
+            "num_matches": self.num_matches,
+            "cache_hit_rate": self.cache_hits / self.num_matches if self.num_matches else 0.0,
+            "max_fanout": self.max_fanout,
+            "avg_fanout": self.total_fanout / self.cached_results if self.total_fanout and self.cached_results else 0.0,
+        }
+
+
+# -- the server -------------------------------------------------------------------------------------------------------
+
+
+def now_ns(server: Any) -> int:
+    """Wall time in nanoseconds."""
+    return server.clock.wall_ns()  # type: ignore[no-any-return]
+
+
+def count_request(server: Any, path: str) -> None:
+    """One more request for an endpoint that varz counts."""
+    stats = server.http_req_stats
+    stats[path] = stats.get(path, 0) + 1
+
+
+def system_account(server: Any) -> str:
+    """The system account's name, empty without one."""
+    options = server.options
+    if getattr(options, "no_system_account", False):
+        return ""
+    return getattr(options, "system_account", "") or DEFAULT_SYSTEM_ACCOUNT
+
+
+def feature_flags(server: Any) -> dict[str, bool]:
+    """All known flags, a configuration's values first."""
+    chosen = getattr(server.options, "feature_flags", None) or {}
+    return {name: bool(chosen.get(name, default)) for name, default in FEATURE_FLAGS.items()}
+
+
+def not_ready(server: Any) -> str:
+    """The listeners that don't accept connections, empty when all do."""
+    return "" if getattr(server, "accepting", True) else "server"
+
+
+def listens_for_jetstream(server: Any) -> bool:
+    """The configuration asks for JetStream."""
+    return bool(getattr(server.options, "jetstream", False))
+
+
+def write_timeout_name(policy: Any) -> str:
+    """close, retry, or empty for the default policy."""
+    return policy if isinstance(policy, str) and policy != "default" else ""
+
+
+def certificate_expiry(server: Any) -> str:
+    """When the certificate of the client listener ends, empty without one."""
+    from natsc.monitor import certs
+
+    path = certificate_path(server.options)
+    return certs.not_after_of_file(path, server.config_load_ns) if path else ""
+
+
+def certificate_path(options: Any) -> str:
+    """The PEM file of the client listener's first certificate, empty without TLS."""
+    tls_options = getattr(options, "tls_config_opts", None)
+    if tls_options is None:
+        return ""
+    if getattr(tls_options, "cert_file", ""):
+        return tls_options.cert_file  # type: ignore[no-any-return]
+    pairs = getattr(tls_options, "certificates", None) or ()
+    return pairs[0][0] if pairs else ""
+
+
+# -- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def accounts(server: Any) -> Iterable[Any]:
+    """Handles of all accounts."""
+    return server.engine.accounts()  # type: ignore[no-any-return]
+
+
+def account(server: Any, name: str) -> Any | None:
+    """An account's handle, None where there is no such account."""
+    for found in accounts(server):
+        if found.name == name:
+            return found
+    return None
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+
+def connections(server: Any) -> list[Any]:
+    """Handles of the clients that are connected."""
+    return list(server.engine.clients())
+
+
+def closed_connections(server: Any) -> list[Any]:
+    """Records of the latest closed connections, oldest first."""
+    return list(server.closed)
+
+
+def account_name(conn: Any) -> str:
+    """The account that a connection, open or closed, belongs to; empty before it has one."""
+    holder = conn.account
+    if holder is None:
+        return ""
+    return holder if isinstance(holder, str) else holder.name
+
+
+def authorized_user(conn: Any) -> str:
+    """Who a connection says to be: nkey, user name, the JWT's key, or a placeholder in place of a token. Never a secret."""
+    opts = conn.opts or {}
+    for name in ("nkey", "user"):
+        value = opts.get(name)
+        if isinstance(value, str) and value:
+            return value
+    user = conn.user
+    name = user if isinstance(user, str) else getattr(user, "username", "") or getattr(user, "nkey", "")
+    if opts.get("jwt"):
+        return getattr(conn, "public_key", "") or name or ""
+    if opts.get("auth_token"):
+        return "[REDACTED]"
+    return name or ""
+
+
+def rtt_ns(conn: Any) -> int:
+    """The last round trip in nanoseconds, 0 while unknown; asks real clients for one then."""
+    rtt = conn.rtt_ns
+    if rtt == 0 and conn.lang and hasattr(conn, "send_rtt_ping"):
+        conn.send_rtt_ping()
+    if 1_000 < rtt < 1_000_000:
+        rtt -= rtt % 1_000
+    return rtt  # type: ignore[no-any-return]
+
+
+def subscriptions(conn: Any) -> list[tuple[Any, ...]]:
+    """(subject, queue or None, sid, messages, limit) of each subscription."""
+    return conn.subscriptions()  # type: ignore[no-any-return]
+
+
+def tls(conn: Any) -> Any | None:
+    """The TLS layer of an open connection once its handshake is done."""
+    net = getattr(conn, "conn", None)
+    layer = getattr(net, "tls", None)
+    if layer is None or not layer.version():
+        return None
+    return layer
