@@ -88,7 +88,7 @@ class Authority:
         expired: bool = False,
     ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         day = datetime.timedelta(days=1)
         builder = (
             x509.CertificateBuilder()

@@ -82,5 +82,5 @@ def _subject(entry: str) -> bytes:
 
 def _subject_queue(entry: str) -> SubscribeRule:
     """Splits "subject queue"; configuration has checked that there are one or two words."""
-    subject, _, queue = entry.strip().partition(" ")
-    return _subject(subject), _subject(queue.strip()) or None
+    subject, *queue = entry.split()
+    return _subject(subject), _subject(queue[0]) if queue else None

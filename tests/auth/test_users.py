@@ -7,7 +7,15 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from natsc.auth.users import Authenticator, compare_passwords, failure_text, is_bcrypt, log_label, name_for_log, raw_user
+from natsc.auth.users import (
+    Authenticator,
+    compare_passwords,
+    failure_text,
+    is_bcrypt,
+    log_label,
+    name_for_log,
+    raw_user,
+)
 from natsc.config.options import (
     Account,
     NkeyUser,
