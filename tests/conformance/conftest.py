@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from .certificates import Certificates
 from .harness import KINDS, Server, Wire, server_command
 
 
@@ -81,3 +82,8 @@ def dial() -> Iterator[Callable[..., Wire]]:
 def wire(server: Server, dial: Callable[..., Wire]) -> Wire:
     """A quiet, connected client of the module's default server."""
     return dial(server).ready()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -80,11 +80,14 @@ class TestStayingOpen:
         [
             (b"SUB a..b 1\r\n", "Invalid Subject"),
             (b"SUB foo _sys_ 1\r\n", 'Permissions Violation for Subscription to "foo" using queue "_sys_"'),
-            (b"PUB $GNR.x 0\r\n\r\n", 'Permissions Violation for Publish to "$GNR.x"'),
+            (b"PUB _GR_.x 0\r\n\r\n", 'Permissions Violation for Publish to "_GR_.x"'),
+            (b"PUB $GR.x 0\r\n\r\n", 'Permissions Violation for Publish to "$GR.x"'),
             (b"PUB $NRG.x 0\r\n\r\n", 'Permissions Violation for Publish to "$NRG.x"'),
             (b"PUB foo _R_.x 0\r\n\r\n", 'Permissions Violation for Publish with Reply of "_R_.x"'),
             (b"PUB foo $JS.ACK.x 0\r\n\r\n", 'Permissions Violation for Publish with Reply of "$JS.ACK.x"'),
-            (b"PUB foo $GNR.x 0\r\n\r\n", 'Permissions Violation for Publish with Reply of "$GNR.x"'),
+            (b"PUB foo $GR.x 0\r\n\r\n", 'Permissions Violation for Publish with Reply of "$GR.x"'),
+            (b"PUB foo _R_. 0\r\n\r\n", 'Permissions Violation for Publish with Reply of "_R_."'),
+            (b"PUB foo _GR_.x 0\r\n\r\n", 'Permissions Violation for Publish with Reply of "_GR_.x"'),
         ],
     )
     def test_text(self, wire, send, text):
@@ -98,15 +101,15 @@ class TestStayingOpen:
 
     def test_a_refused_publish_is_not_delivered(self, wire):
         wire.sub(">")
-        wire.pub("foo", reply="_R_.x").pub("$GNR.x")
+        wire.pub("foo", reply="_R_.x").pub("_GR_.x")
         assert [op for op in wire.flush() if op.startswith(b"MSG")] == []
 
-    @pytest.mark.parametrize("subject", ["$SYS.x", "$JS.API.x", "$G.x", "_GR_.x", "_INBOX.x", "$KV.b.k", "$MQTT.sub.x", "$O.x", "$JSC.x"])
+    @pytest.mark.parametrize("subject", ["$SYS.x", "$JS.API.x", "$G.x", "$GNR.x", "_GR_", "_INBOX.x", "$KV.b.k", "$MQTT.sub.x", "$O.x", "$JSC.x"])
     def test_these_subjects_are_open_to_clients(self, wire, subject):
         wire.sub(subject).pub(subject)
         assert wire.flush() == [f"MSG {subject} 1 0\r\n".encode()]
 
-    @pytest.mark.parametrize("reply", ["_GR_.x", "$SYS.x", "_INBOX.x", "_R_", "$JS.ACK", "$GNR"])
+    @pytest.mark.parametrize("reply", ["$GNR.x", "$NRG.x", "$SYS.x", "_INBOX.x", "_R_", "$JS.ACK", "_GR_", "_GR_."])
     def test_these_replies_are_open_to_clients(self, wire, reply):
         wire.sub("foo").pub("foo", reply=reply)
         assert wire.flush() == [f"MSG foo 1 {reply} 0\r\n".encode()]

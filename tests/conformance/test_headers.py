@@ -37,9 +37,9 @@ class TestDelivery:
         wire.sub("foo").pub("foo", "x")
         assert wire.flush() == [b"MSG foo 1 1\r\nx"]
 
-    def test_header_size_zero(self, wire):
+    def test_header_size_zero_makes_a_plain_message(self, wire):
         wire.sub("foo").send("HPUB foo 0 2\r\nhi\r\n")
-        assert wire.flush() == [b"HMSG foo 1 0 2\r\nhi"]
+        assert wire.flush() == [b"MSG foo 1 2\r\nhi"]
 
 
 class TestStripping:

@@ -29,16 +29,18 @@ class TestMaxPayload:
         assert wire.eof() == [b"-ERR 'Maximum Payload Violation'"]
 
     def test_the_payload_is_not_waited_for(self, small, dial):
-        wire = dial(small).ready().lines("PUB foo 2000000000")
+        wire = dial(small).ready().lines("PUB foo 999999999")
         assert wire.eof() == [b"-ERR 'Maximum Payload Violation'"]
 
     def test_before_connect(self, small, dial):
         wire = dial(small).lines("PUB foo 101")
         assert wire.eof() == [b"-ERR 'Maximum Payload Violation'"]
 
-    def test_int32_overflow_is_no_way_round(self, small, dial):
-        for size in (2**31, 2**32 + 5, 2**63 - 1):
-            assert dial(small).ready().lines(f"PUB foo {size}").eof() in ([], [b"-ERR 'Maximum Payload Violation'"])
+    @pytest.mark.parametrize("size", ["1000000000", "2147483648", "4294967301", "9223372036854775807", "0000000001"])
+    def test_more_than_nine_digits_are_no_size(self, small, dial, size):
+        wire = dial(small).ready().lines(f"PUB foo {size}")
+        assert wire.eof() == []
+        assert small.closed(wire.cid)["reason"] == "Protocol Violation"
 
     def test_of_the_account(self, shared_server, dial):
         config = 'accounts { A { users [{user: a, password: "a"}], limits { max_payload: 10 } } }'
@@ -140,8 +142,7 @@ class TestMaxConnections:
     def test_none_at_all(self, start, dial, value):
         server = start(f"max_connections: {value}\n")
         wire = dial(server)
-        got = wire.connect().flush() if value == 5 else wire.eof()
-        assert got == [b"-ERR 'maximum connections exceeded'"]
+        assert wire.eof() == [b"-ERR 'maximum connections exceeded'"]
 
 
 class TestPing:
@@ -150,8 +151,8 @@ class TestPing:
         wire.keep_pings = True
         assert wire.op() == b"PING"
 
-    def test_first_ping_before_connect_too(self, server, dial):
-        wire = dial(server)
+    def test_before_connect_too(self, shared_server, dial):
+        wire = dial(shared_server('ping_interval: "50ms"\nping_max: 100\n'))
         wire.keep_pings = True
         assert wire.op() == b"PING"
 

@@ -7,13 +7,13 @@ import pytest
 
 class TestSubscribe:
     @pytest.mark.parametrize(
-        "subject", ["foo", "foo.bar", "*", ">", "foo.*", "foo.>", "*.*.>", "foo*", "f>o", "foo.b>r", "a.**", ">>", "a.*b", "é.ü", "a\x01b", "$x", "_"]
+        "subject", ["foo", "foo.bar", "*", ">", "foo.*", "foo.>", "*.*.>", "foo*", "f>o", "foo.b>r", "a.**", ">>", "a.*b", "é.ü", "a\x01b", "a\x0cb", "$x", "_"]
     )
     def test_valid(self, wire, subject):
         wire.sub(subject)
         assert wire.flush() == []
 
-    @pytest.mark.parametrize("subject", ["a..b", ".a", "a.", ".", "..", ">.a", "a.>.b", "a.>.", "*..*", "a\x0cb"])
+    @pytest.mark.parametrize("subject", ["a..b", ".a", "a.", ".", "..", ">.a", "a.>.b", "a.>.", "*..*"])
     def test_invalid(self, wire, subject):
         wire.sub(subject)
         assert wire.flush() == [b"-ERR 'Invalid Subject'"]
