@@ -1,7 +1,7 @@
 """The command line: nats-server's flags, nats-server's answers.
 
-A run reads its flags, then the configuration file, lays the flags over it, opens the log and hands both to the server. Each step
-imports what it needs when it gets there, so that `-v` or a wrong flag costs little more than the interpreter.
+A run reads its flags, then the configuration file, lays the flags over it, opens the log and hands both to the server.
+Each step imports what it needs when it gets there, so that `-v` or a wrong flag costs little more than the interpreter.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 VERSION = "2.15.1"
 
+_PROG = "nats-server"
+
 _STDOUT = 1
 _STDERR = 2
 
@@ -35,7 +37,7 @@ class _Exit(Exception):
         self.message = message
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "nats-server") -> int:
+def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
     """Runs natsc with the arguments `argv` (sys.argv's, unless given) and returns the exit code.
 
     `prog` is the name under which errors are reported; tools expect nats-server's.
@@ -76,9 +78,7 @@ def _serve(opts: Options, log: Log) -> int:
 
 def _configure(args: Sequence[str]) -> Options:
     """The options of a run, ready for a server. Raises _Exit where the run ends before one, goflag.FlagError."""
-    from natsc.goflag import parse
-
-    flags, rest = parse(flag_table.KINDS, args)
+    flags, rest = goflag.parse(flag_table.KINDS, args)
     _answer_questions(flags, rest)
     _send_signal(flags)
     opts = _read_options(flags)
@@ -148,35 +148,33 @@ def _send_signal(flags: Flags) -> None:
 
 
 def _read_options(flags: Flags) -> Options:
-    """Options from the configuration file, or bare ones. Ends the run for -t."""
+    """Options from the configuration file, with what the flags say below it, or only that. Ends the run for -t.
+
+    The flags come first as well as last: some directives look at what is already set.
+    """
+    from natsc.config import ConfigError, Options, process_config_file
+
+    opts = Options()
+    flag_table.assign(opts, flags)
     path = str(flag_table.last(flags, "c", "config") or "")
-    check = bool(flags.get("t"))
     if not path:
-        if check:
+        if opts.check_config:
             raise _Exit(1, "must specify [-c, --config] option to check configuration file syntax")
-        from natsc.config import Options
-
-        opts = Options()
-        opts.logtime = True
         return opts
-    from natsc.config import ConfigError, process_config_file
-
     try:
-        opts = process_config_file(path)
+        process_config_file(path, opts)
     except ConfigError as error:
         raise _Exit(1, str(error)) from None
     warnings = "".join(f"{warning}\n" for warning in opts.warnings)
-    if check:
-        if warnings:
-            raise _Exit(1, warnings)
-        message = f"configuration file {path} is valid ({opts.config_digest})"
-        if opts.refused:
-            message += "\nnats-server: but " + _refusal(opts)
-        raise _Exit(0, message)
-    _write(_STDERR, warnings)
-    if "Logtime" not in opts.in_config:
-        opts.logtime = True
-    return opts
+    if not opts.check_config:
+        _write(_STDERR, warnings)
+        return opts
+    if warnings:
+        raise _Exit(1, warnings)
+    message = f"configuration file {path} is valid ({opts.config_digest})"
+    if opts.refused:
+        message += f"\n{_PROG}: but {_refusal(opts)}"
+    raise _Exit(0, message)
 
 
 def _refusal(opts: Options) -> str:
@@ -200,7 +198,10 @@ def _open_log(opts: Options) -> Log:
 
 
 def _write(fd: int, text: str) -> None:
-    """Writes without sys.stdout: nothing buffered, nothing left to fail at exit. A reader that went away is no error."""
+    """Writes without sys.stdout: nothing buffered, nothing left to fail at exit.
+
+    A reader that went away is no error.
+    """
     data = text.encode("utf-8", "surrogateescape")
     try:
         while data:

@@ -1,6 +1,7 @@
 """What each command line flag sets, and how flags win over the configuration file.
 
-The flags of a run stay in Options.in_cmdline, and are laid over the options again each time the configuration file is read again.
+The flags of a run stay in Options.in_cmdline, and are laid over the options again each time the configuration file is
+read again.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "https_port": (INT, "https_port"),
     "c": (STRING, ""),
     "config": (STRING, ""),
-    "t": (BOOL, ""),
+    "t": (BOOL, "check_config"),
     "sl": (STRING, ""),
     "signal": (STRING, ""),
     "P": (STRING, "pid_file"),
@@ -126,17 +127,23 @@ def unsupported(flags: Flags) -> list[str]:
     return [f"-{name}" for name, value in flags.items() if value and name in _UNSUPPORTED]
 
 
-def apply(opts: Options, flags: Flags) -> None:
-    """Lays `flags` over `opts`, which hold defaults or what the configuration file said. Raises FlagConflict, ConfigError.
-
-    Keeps them in opts.in_cmdline, from where a reload lays them over what it read from the file.
-    """
-    opts.in_cmdline = dict(flags)
+def assign(opts: Options, flags: Flags) -> None:
+    """Sets the option of each flag that has one of its own."""
     for name, value in flags.items():
         path = FLAGS[name][1]
         if path:
             owner, _, attribute = path.rpartition(".")
             setattr(getattr(opts, owner) if owner else opts, attribute, value)
+
+
+def apply(opts: Options, flags: Flags) -> None:
+    """Lays `flags` over `opts`, which hold defaults or what the configuration file said. Raises FlagConflict,
+    ConfigError.
+
+    Keeps them in opts.in_cmdline, from where a reload lays them over what it read from the file.
+    """
+    opts.in_cmdline = dict(flags)
+    assign(opts, flags)
     # nats-server visits the flags by name, whatever their order: -DV=false undoes a -D after it too.
     for name in sorted(flags):
         value = flags[name]

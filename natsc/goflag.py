@@ -1,7 +1,8 @@
 """Command line flags with the syntax and the error texts of Go's flag package.
 
-`-x`, `--x`, `-x=v` and `-x v` are the same; a bool takes its value only after `=`; `--` or the first word without a dash ends the
-flags. argparse knows neither these rules nor these texts, and importing it costs more than a whole run needs.
+`-x`, `--x`, `-x=v` and `-x v` are the same; a bool takes its value only after `=`; `--` or the first word without a
+dash ends the flags. argparse knows neither these rules nor these texts, and importing it costs more than a whole run
+needs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Reads a URL with a host the way Go's net/url and net do, with their error texts.
 
-Only what nats-server asks of such a URL: scheme, user, password, host and port. urllib.parse accepts much of what Go refuses.
+Only what nats-server asks of such a URL: scheme, user, password, host and port. urllib.parse accepts much of what Go
+refuses.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class HostURL:
 
     __slots__ = ("host", "password", "path", "scheme", "user")
 
-    def __init__(self, scheme: str, user: str | None = None, password: str | None = None, host: str = "", path: str = "") -> None:
+    def __init__(
+        self, scheme: str, user: str | None = None, password: str | None = None, host: str = "", path: str = ""
+    ) -> None:
         self.scheme = scheme
         self.user = user
         self.password = password

@@ -2,9 +2,10 @@
 
     [4711] 2026/03/01 12:00:00.123456 [INF] Server is ready
 
-Lines are written on the event loop's thread, so a sink must neither raise nor wait. A line that can't be written is lost and counted;
-the first loss is told once, on stderr where the log is elsewhere, and the number of lost lines when writing works again. Only a log
-that can't be opened is an error (LogError): at start and at reload, before anything has changed.
+Lines are written on the event loop's thread, so a sink must neither raise nor wait. A line that can't be written is
+lost and counted; the first loss is told once, on stderr where the log is elsewhere, and the number of lost lines when
+writing works again. Only a log that can't be opened is an error (LogError): at start and at reload, before anything has
+changed.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from __future__ import annotations
 import os
 import time
 
+from natsc.server.log_sinks import FileSink, LogError, Sink, StderrSink
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
     from natsc.config import Options
-    from natsc.server.log_sinks import FileSink, Sink
+
+__all__ = ["Log", "LogError"]
 
 _LEVELS = ("INF", "WRN", "ERR", "FTL", "DBG", "TRC")
 _COLOURS = {"INF": "32", "WRN": "0;93", "ERR": "31", "FTL": "31", "DBG": "36", "TRC": "33"}
@@ -28,12 +32,11 @@ _RECENT_MAX = 4096
 _RECENT_NS = 1_000_000_000
 
 
-class LogError(Exception):
-    """A log that can't be opened; str() says which and why, as nats-server does."""
-
-
 class Log:
-    """Where a server says what happens. Text arrives formatted; check `debug_on` and `trace_on` before formatting costly text."""
+    """Where a server says what happens.
+
+    Text arrives formatted; check `debug_on` and `trace_on` before formatting costly text.
+    """
 
     __slots__ = (
         "_format",
@@ -132,7 +135,10 @@ class Log:
         return self._sink.lost
 
     def reopen(self) -> None:
-        """Opens the log file anew, so that one that was renamed is let go (SIGUSR1). Keeps the old one where that fails."""
+        """Opens the log file anew, so that one that was renamed is let go (SIGUSR1).
+
+        Keeps the old one where that fails.
+        """
         if not self._sink.is_file:
             self.notice("File log re-open ignored, not a file logger")
             return
@@ -151,8 +157,6 @@ class Log:
 
     def close(self) -> None:
         """Lets go of files and sockets; stderr stays open, and is where later lines go."""
-        from natsc.server.log_sinks import StderrSink
-
         if not isinstance(self._sink, StderrSink):
             self._sink.close()
             self._sink = StderrSink()
@@ -191,8 +195,6 @@ def _encode(text: str) -> bytes:
 
 
 def _open_sink(opts: Options) -> Sink:
-    from natsc.server.log_sinks import FileSink, StderrSink
-
     if opts.log_file:
         return FileSink(opts.log_file, opts.log_size_limit, opts.log_max_files)
     if opts.remote_syslog or opts.syslog:

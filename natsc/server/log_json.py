@@ -2,7 +2,8 @@
 
     {"timestamp": "2026-03-01T12:00:00.123456Z", "level": "info", "pid": 4711, "event": "Server is ready"}
 
-Lines about a connection ("127.0.0.1:4000 - cid:7 - Client connection created") carry `client` and `cid` as fields of their own.
+Lines about a connection ("127.0.0.1:4000 - cid:7 - Client connection created") carry `client` and `cid` as fields of
+their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where log lines go: stderr, or a file that rotates by size. (Syslog has a file of its own.)
 
-A sink takes whole lines as bytes. Its write() never raises and never waits longer than _STALL_MS; see log.py for what becomes of a
-line that can't be written.
+A sink takes whole lines as bytes. Its write() never raises and never waits longer than _STALL_MS; see log.py for what
+becomes of a line that can't be written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import stat
 import time
 
 from natsc.oserrors import errno_text, path_error
-from natsc.server import log as server_log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,13 +19,18 @@ if TYPE_CHECKING:
 
 _STDERR = 2
 
-# A reader of our stderr that stops reading holds the server up this long, once; then lines are dropped until it reads again.
+# A reader of our stderr that stops reading holds the server up this long, once; then lines are dropped until it reads
+# again.
 _STALL_MS = 1000
 # A pipe that polls as writable takes this much at once.
 _PIPE_CHUNK = 4096
 
 _FILE_MODE = 0o640
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+
+class LogError(Exception):
+    """A log that can't be opened; str() says which and why, as nats-server does."""
 
 
 class Sink:
@@ -117,7 +121,10 @@ class StderrSink(Sink):
 
 
 class FileSink(Sink):
-    """A log file. Past `limit` bytes it is renamed, and a new one begun; of the renamed ones `keep` - 1 stay (0: all)."""
+    """A log file.
+
+    Past `limit` bytes it is renamed, and a new one begun; of the renamed ones `keep` - 1 stay (0: all).
+    """
 
     is_file = True
 
@@ -125,7 +132,9 @@ class FileSink(Sink):
         self._path = path
         fd, self._size = _open(path)
         super().__init__(fd)
-        self._limit = self._limit_asked = limit
+        # Renaming is for files: /dev/stdout, a pipe or /dev/null must stay what they are.
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        self._limit = self._limit_asked = limit if regular else 0
         self._keep = keep
 
     def start(self, log: Log) -> None:
@@ -167,7 +176,7 @@ class FileSink(Sink):
             return
         try:
             self.reopen()
-        except server_log.LogError as error:
+        except LogError as error:
             os.rename(backup, self._path)
             self._put_off_rotation(error)
             return
@@ -179,7 +188,9 @@ class FileSink(Sink):
     def _put_off_rotation(self, error: Exception) -> None:
         self._limit *= 2
         text = errno_text(error) if isinstance(error, OSError) else str(error)
-        self._write_direct("ERR", f"Unable to rotate logfile ({text}), will attempt next rotation at size {self._limit}")
+        self._write_direct(
+            "ERR", f"Unable to rotate logfile ({text}), will attempt next rotation at size {self._limit}"
+        )
 
     def _write_direct(self, level: str, text: str) -> None:
         """A line about the log itself; it can't bring up another rotation."""
@@ -192,7 +203,9 @@ class FileSink(Sink):
             names = sorted(os.listdir(directory))
         except OSError as error:
             text = path_error("open", directory, error)
-            self._write_direct("ERR", f'Unable to read directory "{directory}" for log purge ({text}), will attempt next rotation')
+            self._write_direct(
+                "ERR", f'Unable to read directory "{directory}" for log purge ({text}), will attempt next rotation'
+            )
             return
         backups = [name for name in names if name.startswith(base + ".") and _is_stamp(name[len(base) + 1 :])]
         for name in backups[: max(0, len(backups) - (self._keep - 1))]:
@@ -200,7 +213,9 @@ class FileSink(Sink):
                 os.unlink(os.path.join(directory, name))
             except OSError as error:
                 text = path_error("remove", os.path.join(directory, name), error)
-                self._write_direct("ERR", f'Unable to remove backup log file "{name}" ({text}), will attempt next rotation')
+                self._write_direct(
+                    "ERR", f'Unable to remove backup log file "{name}" ({text}), will attempt next rotation'
+                )
                 return
             self._write_direct("INF", f'Purged log file "{name}"')
 
@@ -210,7 +225,7 @@ def _open(path: str) -> tuple[int, int]:
     try:
         fd = os.open(path, _FILE_FLAGS, _FILE_MODE)
     except OSError as error:
-        raise server_log.LogError(f"error opening file: {path_error('open', path, error)}") from None
+        raise LogError(f"error opening file: {path_error('open', path, error)}") from None
     return fd, os.fstat(fd).st_size
 
 

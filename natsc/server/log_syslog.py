@@ -11,8 +11,7 @@ import time
 
 from natsc.config.gotext import quote
 from natsc.oserrors import errno_text
-from natsc.server.log import LogError
-from natsc.server.log_sinks import Sink, StderrSink
+from natsc.server.log_sinks import LogError, Sink, StderrSink
 from natsc.server.process import SERVER_NAME
 
 _KERN, _DAEMON = 0 << 3, 3 << 3
@@ -20,7 +19,8 @@ _SEVERITIES = {"FTL": 2, "ERR": 3, "WRN": 4, "INF": 5, "TRC": 5, "DBG": 7}
 
 _LOCAL_PATHS = ("/dev/log", "/var/run/syslog", "/var/run/log")
 
-# A remote server may hold up start-up this long, but the event loop only this long, and not again before the pause is over.
+# A remote server may hold up start-up this long, but the event loop only this long, and not again before the pause is
+# over.
 _START_TIMEOUT_S = 5.0
 _SEND_TIMEOUT_S = 0.25
 _RETRY_PAUSE_NS = 5_000_000_000
@@ -127,7 +127,10 @@ def _connect_local() -> socket.socket:
 
 
 def _remote_address(url: str) -> tuple[int, int, str | tuple[str, int]]:
-    """(family, socket type, address), the name looked up once: the event loop never asks a name server. Raises LogError."""
+    """(family, socket type, address), the name looked up once: the event loop never asks a name server.
+
+    Raises LogError.
+    """
     from natsc import gourl
 
     try:

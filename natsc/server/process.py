@@ -1,6 +1,7 @@
 """What a server leaves outside itself, and how another process reaches it: pid file, ports file, signals, process name.
 
-Names are nats-server's, because tools look for them: a harness that starts a server waits for `nats-server_<pid>.ports`.
+Names are nats-server's, because tools look for them: a harness that starts a server waits for
+`nats-server_<pid>.ports`.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def ports_file_path(directory: str) -> str:
 def write_ports_file(directory: str, ports: Mapping[str, Sequence[str]]) -> str:
     """Writes the URLs of the listeners and returns the file's path. Raises FileError.
 
-    `ports` maps "nats", "monitoring", "cluster", "profile", "websocket" (in this order) to URLs; empty ones are left out. The file
-    appears whole: whoever waits for it never reads half of it.
+    `ports` maps "nats", "monitoring", "cluster", "profile", "websocket" (in this order) to URLs; empty ones are left
+    out. The file appears whole: whoever waits for it never reads half of it.
     """
     import json
 
@@ -119,7 +120,9 @@ def remove_ports_file(directory: str) -> None:
 
 
 def listener_urls(scheme: str, host: str, port: int) -> list[str]:
-    """The URLs under which a listener bound to the address `host` is reached: an unspecified one on every interface's address."""
+    """The URLs under which a listener bound to the address `host` is reached: an unspecified one on every interface's
+    address.
+    """
     hosts = interface_addresses() if host in ("0.0.0.0", "::") else [host]
     return [f"{scheme}://{join_host_port(address, port)}" for address in hosts or [host]]
 
@@ -174,7 +177,10 @@ def _read_addresses(netlink: socket.socket) -> list[tuple[int, str]]:
 
 
 def _read_address(message: bytes) -> tuple[int, str] | None:
-    """(interface index, address) of one netlink message. On a point-to-point link the own address is the "local" one."""
+    """(interface index, address) of one netlink message.
+
+    On a point-to-point link the own address is the "local" one.
+    """
     family, _, _, _, index = _IFADDRMSG.unpack_from(message)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
@@ -207,7 +213,8 @@ def is_global_unicast(address: str) -> bool:
 def signal_servers(
     request: str, *, proc: str = "/proc", kill: Callable[[int, int], None] = os.kill, own_pid: int | None = None
 ) -> None:
-    """Carries out `--signal request`: a command, or command=pid, where pid is a number, a pid file, or a prefix and "*".
+    """Carries out `--signal request`: a command, or command=pid, where pid is a number, a pid file, or a prefix and
+    "*".
 
     Raises SignalError. `proc`, `kill` and `own_pid` stand for the system in tests.
     """
@@ -251,7 +258,9 @@ def _read_pid_file(target: str) -> str:
 
 
 def _parse_pid(text: str) -> int:
-    """Raises SignalError for what is no pid. kill(2) takes 0 and negative numbers for groups of processes: they are no pid."""
+    """Raises SignalError for what is no pid. kill(2) takes 0 and negative numbers for groups of processes: they are no
+    pid.
+    """
     from natsc.config.gotext import GoError, atoi
 
     try:
@@ -264,7 +273,10 @@ def _parse_pid(text: str) -> int:
 
 
 def server_pids(proc: str, own_pid: int) -> list[int]:
-    """The pids of running servers, natsc's and nats-server's, in ascending order, without `own_pid`. Raises SignalError."""
+    """The pids of running servers, natsc's and nats-server's, in ascending order, without `own_pid`.
+
+    Raises SignalError.
+    """
     try:
         entries = os.listdir(proc)
     except OSError:
