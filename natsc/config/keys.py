@@ -1,0 +1,63 @@
+"""Are these NATS keys? The checks a configuration needs: prefix and checksum, nothing cryptographic.
+
+An nkey is base32 (no padding) of prefix byte(s), key and CRC-16/XMODEM, little endian. A seed has two prefix bytes.
+"""
+
+from __future__ import annotations
+
+PREFIX_SEED = 18 << 3  # S
+PREFIX_PRIVATE = 15 << 3  # P
+PREFIX_SERVER = 13 << 3  # N
+PREFIX_CLUSTER = 2 << 3  # C
+PREFIX_OPERATOR = 14 << 3  # O
+PREFIX_ACCOUNT = 0  # A
+PREFIX_USER = 20 << 3  # U
+PREFIX_CURVE = 23 << 3  # X
+
+_PUBLIC = frozenset((PREFIX_SERVER, PREFIX_CLUSTER, PREFIX_OPERATOR, PREFIX_ACCOUNT, PREFIX_USER, PREFIX_CURVE))
+_ALPHABET = {char: value for value, char in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")}
+
+
+def is_public_key(text: str, prefix: int | None = None) -> bool:
+    """A public key of any kind, or of the kind that `prefix` says."""
+    raw = _decode(text)
+    if raw is None or len(raw) < 1:
+        return False
+    return raw[0] in _PUBLIC if prefix is None else raw[0] == prefix
+
+
+def is_user_seed(text: str) -> bool:
+    raw = _decode(text)
+    if raw is None or len(raw) < 2:
+        return False
+    kind = (raw[0] & 7) << 5 | (raw[1] & 0xF8) >> 3
+    return raw[0] & 0xF8 == PREFIX_SEED and kind == PREFIX_USER
+
+
+def _decode(text: str) -> bytes | None:
+    """The bytes in front of a matching checksum."""
+    bits = 0
+    out = bytearray()
+    value = 0
+    for char in text:
+        digit = _ALPHABET.get(char)
+        if digit is None:
+            return None
+        value = (value << 5 | digit) & 0xFFF
+        bits += 5
+        if bits >= 8:
+            bits -= 8
+            out.append(value >> bits & 0xFF)
+    if len(out) < 4 or len(text) % 8 in (1, 3, 6):
+        return None
+    body = bytes(out[:-2])
+    return body if _crc16(body) == out[-2] | out[-1] << 8 else None
+
+
+def _crc16(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xFFFF
+    return crc
