@@ -17,22 +17,20 @@ _SUBJECT_ALT_NAME = "2.5.29.17"
 _DOMAIN_COMPONENT = "0.9.2342.19200300.100.1.25"
 
 _TEXT_ENCODINGS = {0x0C: "utf-8", 0x12: "ascii", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be"}
-_UTF8_STRING, _PRINTABLE_STRING = 0x0C, 0x13
 
 # Go's pkix.Name keeps these apart and prints them, last first, in this order; all others come at the text's end.
 _NAMED = {
     "2.5.4.6": "C",
-    "2.5.4.10": "O",
-    "2.5.4.11": "OU",
-    "2.5.4.7": "L",
     "2.5.4.8": "ST",
+    "2.5.4.7": "L",
     "2.5.4.9": "STREET",
     "2.5.4.17": "POSTALCODE",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
     "2.5.4.3": "CN",
     "2.5.4.5": "SERIALNUMBER",
 }
 _SINGLE_VALUED = frozenset(("2.5.4.3", "2.5.4.5"))
-_PRINTABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 '()+,-./:=?")
 
 
 class MalformedCertificate(ValueError):
@@ -77,7 +75,7 @@ class Certificate:
 
 
 def subject_text(subject: Subject) -> str:
-    """Go's pkix.Name.String(): RFC 2253 like, unknown types last as hexadecimal DER."""
+    """Go's pkix.Name.String(): RFC 2253 like, unknown types last, under their identifiers."""
     rare = [((oid, value),) for relative_name in subject for oid, value in relative_name if oid not in _NAMED]
     return _join_names([*rare, *_named(subject)])
 
@@ -115,10 +113,7 @@ def _join_names(names: list[tuple[tuple[str, str | None], ...]]) -> str:
 
 
 def _attribute_text(oid: str, value: str | None) -> str:
-    label = _NAMED.get(oid)
-    if label is None:
-        return f"{oid}=#{_marshal_text(value or '').hex()}"
-    return f"{label}={_escape(value or '')}"
+    return f"{_NAMED.get(oid, oid)}={_escape(value or '')}"
 
 
 def _escape(value: str) -> str:
@@ -129,17 +124,6 @@ def _escape(value: str) -> str:
             escaped.append("\\")
         escaped.append(char)
     return "".join(escaped)
-
-
-def _marshal_text(value: str) -> bytes:
-    """DER of a text as Go's asn1.Marshal writes it: PrintableString where possible, else UTF8String."""
-    octets = value.encode("utf-8", "surrogateescape")
-    tag = _PRINTABLE_STRING if _PRINTABLE.issuperset(value) else _UTF8_STRING
-    size = len(octets)
-    if size < 0x80:
-        return bytes((tag, size)) + octets
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length))) + length + octets
 
 
 def _content(data: bytes, at: int, end: int, expected_tag: int) -> tuple[int, int]:
