@@ -216,7 +216,14 @@ def _set_tls(opts: Options, flags: Flags) -> None:
         raise FlagConflict("TLS Server certificate must be present and valid")
     if not opts.tls_key:
         raise FlagConflict("TLS Server private key must be present and valid")
-    raise FlagConflict("TODO")
+    from natsc.config.directives_tls import load
+    from natsc.config.options import TLSConfigOpts
+
+    config = TLSConfigOpts(
+        cert_file=opts.tls_cert, key_file=opts.tls_key, ca_file=opts.tls_ca_cert, verify=opts.tls_verify
+    )
+    load(config)
+    opts.tls_config = config
 
 
 def redact(args: Sequence[str]) -> list[str]:

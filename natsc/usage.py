@@ -95,36 +95,6 @@ e.g.
 Available cipher suites include:
 """
 
-_CIPHER_SUITES = (
-    "TLS_AES_128_GCM_SHA256",
-    "TLS_AES_256_GCM_SHA384",
-    "TLS_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
-    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
-    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
-    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
-    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
-    "TLS_RSA_WITH_AES_128_CBC_SHA",
-    "TLS_RSA_WITH_AES_128_CBC_SHA256",
-    "TLS_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_RSA_WITH_AES_256_CBC_SHA",
-    "TLS_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_RSA_WITH_RC4_128_SHA",
-)
-
-_CURVES = ("CurveP256", "CurveP384", "CurveP521", "SecP256r1MLKEM768", "SecP384r1MLKEM1024", "X25519", "X25519MLKEM768")
-
 _TLS_TAIL = """
 For client, leaf spoke (remotes), and leaf hub connections, you may enable OCSP peer validation:
 
@@ -197,6 +167,8 @@ Note: Cache of server's own OCSP response (staple) is enabled using the 'ocsp' c
 
 def tls_help() -> str:
     """The answer to --help_tls. nats-server lists suites and curves in random order; here they are sorted."""
-    suites = "".join(f"    {name}\n" for name in _CIPHER_SUITES)
-    curves = "".join(f"    {name}\n" for name in _CURVES)
+    from natsc.config.directives_tls import CIPHERS, CURVES, INSECURE_CIPHERS
+
+    suites = "".join(f"    {name}\n" for name in sorted(CIPHERS | INSECURE_CIPHERS))
+    curves = "".join(f"    {name}\n" for name in sorted(CURVES))
     return f"{_TLS_HEAD}{suites}\nAvailable curve preferences include:\n{curves}{_TLS_TAIL}"

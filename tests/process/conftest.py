@@ -42,9 +42,7 @@ def reference(nats_server: str, tmp_path: Path) -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def natsc(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Answer]:
+def natsc(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
     """natsc's answer, without a process of its own."""
     monkeypatch.chdir(tmp_path)
 

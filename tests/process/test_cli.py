@@ -16,7 +16,21 @@ from .conftest import Answer
 
 Run = Callable[..., Answer]
 
-BAD_INT = ["x", "", "1.5", "99999999999999999999", "-99999999999999999999", "0x", "0b2", "1__0", "_1", "1_", "0_", "+", "٣"]
+BAD_INT = [
+    "x",
+    "",
+    "1.5",
+    "99999999999999999999",
+    "-99999999999999999999",
+    "0x",
+    "0b2",
+    "1__0",
+    "_1",
+    "1_",
+    "0_",
+    "+",
+    "٣",
+]
 
 
 @pytest.mark.parametrize("args", [
@@ -82,7 +96,9 @@ def test_tls_help_differs_in_order_alone(natsc: Run, reference: Run) -> None:
     assert (code, sorted(out.splitlines()), err) == (expected_code, sorted(expected.splitlines()), expected_err)
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "port: 4222\n", "debug: true\nlisten: 127.0.0.1:-1\n", "nope: 1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "port: 4222\n", "debug: true\nlisten: 127.0.0.1:-1\n", "nope: 1\n"]
+)
 def test_check_configuration(natsc: Run, reference: Run, tmp_path: Path, text: str) -> None:
     (tmp_path / "a.conf").write_text(text)
     assert natsc("-t", "-c", "a.conf") == reference("-t", "-c", "a.conf")
