@@ -124,9 +124,11 @@ class TestClientLog:
             '<<- [PUB foo 2]',
             '<<- MSG_PAYLOAD: ["hi"]',
             '->> [MSG foo 1 2]',
+            '->> MSG_PAYLOAD: ["hi"]',
             '<<- [HPUB foo inbox 18 19]',
             '<<- MSG_PAYLOAD: ["NATS/1.0\\r\\nA: b\\r\\n\\r\\nx"]',
             '->> [HMSG foo 1 inbox 18 19]',
+            '->> MSG_PAYLOAD: ["NATS/1.0\\r\\nA: b\\r\\n\\r\\nx"]',
             '<<- [UNSUB 1]',
             '<-> [DELSUB 1]',
             '<<- [PING]',
@@ -145,6 +147,7 @@ class TestClientLog:
         ("body", "shown"),
         [
             ('{"user":"u","pass":"hunter2"}', '{"user":"u","pass":"[REDACTED]"}'),
+            ('{"sig":"hunter2", "nkey": "hunter2"}', '{"sig":"[REDACTED]", "nkey": "[REDACTED]"}'),
             ('{"auth_token":"hunter2","verbose":false}', '{"auth_token":"[REDACTED]","verbose":false}'),
         ],
     )
@@ -156,6 +159,37 @@ class TestClientLog:
     def test_name_and_version(self, loud, dial):
         wire = dial(loud).ready(name="bee", lang="py", version="1.0")
         assert '"v1.0:py:bee" - Client connection closed: Client Closed' in self.of(loud, wire)
+
+    @pytest.mark.parametrize(
+        ("options", "shown"),
+        [
+            ({"user": "u"}, '"$G/user:u" - '),
+            ({"name": "n"}, '"n" - '),
+            ({"version": "1"}, '"v1" - '),
+            ({"name": "n", "user": "u"}, '"n" - "$G/user:u" - '),
+            ({"lang": "py"}, '"py" - '),
+        ],
+    )
+    def test_who_it_is(self, loud, dial, options, shown):
+        assert f"{shown}Client connection closed: Client Closed" in self.of(loud, dial(loud).ready(**options))
+
+    def test_auto_unsubscribe(self, loud, dial):
+        wire = dial(loud).ready().sub("foo", 2, "q").lines("UNSUB 2 1").pub("foo", "x")
+        wire.flush()
+        lines = self.of(loud, wire)
+        assert lines[lines.index("<<- [UNSUB 2 1]") :][:6] == [
+            "<<- [UNSUB 2 1]",
+            "<<- [PUB foo 1]",
+            '<<- MSG_PAYLOAD: ["x"]',
+            "Auto-unsubscribe limit of 1 reached for sid '2'",
+            "->> [MSG foo 2 1]",
+            '->> MSG_PAYLOAD: ["x"]',
+        ]
+
+    def test_err_from_a_client(self, loud, dial):
+        wire = dial(loud).ready().lines("-ERR 'x y'")
+        wire.eof()
+        assert "Client Error 'x y'" in self.of(loud, wire)
 
     def test_max_traced_msg_len(self, start, dial):
         server = start("trace: true\nmax_traced_msg_len: 5\n")

@@ -1,0 +1,344 @@
+"""SIGHUP: what changes at once, whom it closes, what is refused, and what the log says of it."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+USERS = """
+    http: 127.0.0.1:-1
+    authorization { users [
+        {user: a, password: "p", permissions {publish: "pub.>", subscribe: "sub.>"}}
+        {user: b, password: "p"}
+    ] }
+"""
+
+
+def login(dial, server, user, **options):
+    return dial(server).ready(**{"user": user, "pass": "p", **options})
+
+
+def texts(lines: list[str]) -> list[str]:
+    return [line.split("] ", 2)[2] for line in lines if line.count("] ") >= 2]
+
+
+class TestLog:
+    def test_success(self, start):
+        server = start("max_payload: 1KB\n")
+        log = texts(server.reload("max_payload: 2KB\n"))
+        assert log[0] == 'Trapped "hangup" signal'
+        assert "Reloaded: max_payload = 2048" in log
+        assert log[-1].startswith("Reloaded server configuration (sha256:")
+
+    def test_nothing_changed(self, start):
+        log = texts(start("").reload(""))
+        assert set(log[1:-1]) <= {"Reloaded: authorization users", "Reloaded: accounts"}
+        assert log[-1].startswith("Reloaded server configuration (sha256:")
+
+    @pytest.mark.parametrize(
+        ("before", "after", "line"),
+        [
+            ("", "max_connections: 10", "Reloaded: max_connections = 10"),
+            ("", "max_control_line: 2048", "Reloaded: max_control_line = 2048"),
+            ("", 'ping_interval: "1m"', 'Reloaded: ping_interval = 1m0s'),
+            ("", "ping_max: 5", "Reloaded: ping_max = 5"),
+            ("", 'write_deadline: "3s"', "Reloaded: write_deadline = 3s"),
+            ("", "debug: true", "Reloaded: debug = true"),
+            ("", "trace: true", "Reloaded: trace = true"),
+            ("debug: true", "debug: false", "Reloaded: debug = false"),
+            ("", "max_traced_msg_len: 7", "Reloaded: max_traced_msg_len = 7"),
+            ("", "client_advertise: example.com:1", "Reload: client_advertise = example.com:1"),
+            ("", "authorization { token: t }", "Reloaded: authorization token"),
+            ("", "authorization { user: u, password: p }", "Reloaded: authorization username"),
+            ("", "authorization { user: u, password: p }", "Reloaded: authorization password"),
+            ("", "authorization { users [{user: u, password: p}] }", "Reloaded: authorization users"),
+            ("", "accounts { A { users [{user: u, password: p}] } }", "Reloaded: accounts"),
+            ("", "no_fast_producer_stall: true", "Reloaded: fast producers will not be stalled"),
+            ("", "authorization { timeout: 5 }", "Reloaded: authorization timeout"),
+        ],
+    )
+    def test_what_changed(self, start, before, after, line):
+        assert any(text.startswith(line) for text in texts(start(before + "\n").reload(after + "\n")))
+
+    @pytest.mark.parametrize(
+        ("before", "after", "text"),
+        [
+            ("", "server_name: other", "config reload not supported for ServerName: old=, new=other"),
+            ("max_subscriptions: 5", "max_subscriptions: 6", "config reload not supported for MaxSubs: old=5, new=6"),
+            ("", "max_pending: 10MB", "config reload not supported for MaxPending: old=67108864, new=10485760"),
+            ("", "http_port: 1", "config reload not supported for HTTPPort: old=0, new=1"),
+            ("", 'lame_duck_duration: "40s"', "config reload not supported for LameDuckDuration: old=2m0s, new=40s"),
+            ("", "proxy_protocol: true", "config reload not supported for ProxyProtocol: old=false, new=true"),
+            ("", "max_sub_tokens: 4", "config reload not supported for MaxSubTokens: old=0, new=4"),
+            ("", "nonsense: 1", 'unknown field "nonsense"'),
+            ("", "max_sub_tokens: x", "interface conversion: interface {} is string, not int64"),
+        ],
+    )
+    def test_refused(self, start, before, after, text):
+        server = start(before + "\n")
+        log = texts(server.reload(after + "\nmax_payload: 1KB\n", r"Failed to reload server configuration: "))
+        assert text in log[-1] and log[-1].startswith("Failed to reload server configuration: ")
+
+    def test_refused_means_nothing_changed(self, start, dial):
+        server = start("")
+        server.reload("max_payload: 1KB\nserver_name: other\n", "Failed to reload")
+        assert dial(server).info["max_payload"] == 1048576
+
+    def test_reload_after_a_refusal(self, start, dial):
+        server = start("")
+        server.reload("nonsense: 1\n", "Failed to reload")
+        server.reload("max_payload: 1KB\n")
+        assert dial(server).info["max_payload"] == 1024
+
+    def test_a_server_without_a_file_cannot_reload(self, start):
+        import signal
+
+        server = start(None, "-a", "127.0.0.1", "-p", "-1")
+        server.signal(signal.SIGHUP)
+        server.wait_log(r"\[ERR\] Failed to reload server configuration: can only reload config when a file is provided using -c or --config")
+
+
+class TestLimits:
+    def test_max_payload_counts_at_once(self, start, dial):
+        server = start("max_payload: 1KB\n")
+        wire = dial(server).ready()
+        server.reload("max_payload: 10\n")
+        wire.lines("PUB foo 11")
+        assert wire.eof() == [b"-ERR 'Maximum Payload Violation'"]
+
+    def test_max_payload_sends_no_info(self, start, dial):
+        server = start("max_payload: 1KB\n")
+        wire = dial(server).connect(protocol=1).lines("PING")
+        wire.op(), wire.read_info()
+        server.reload("max_payload: 2KB\n")
+        assert wire.flush() == []
+        assert wire.pub("foo", b"x" * 2048).flush() == []
+        assert dial(server).info["max_payload"] == 2048
+
+    def test_max_connections_closes_the_surplus(self, start, dial):
+        server = start("http: 127.0.0.1:-1\n")
+        wires = [dial(server).ready() for _ in range(4)]
+        server.reload("http: 127.0.0.1:-1\nmax_connections: 2\n")
+        closed = 0
+        for wire in wires:
+            try:
+                wire.flush()
+            except (EOFError, OSError, AssertionError):
+                closed += 1
+        assert closed == 2
+        assert server.varz()["connections"] == 2
+
+    def test_max_connections_says_why(self, start, dial):
+        server = start("")
+        wire = dial(server).ready()
+        server.reload("max_connections: 0\n")
+        assert wire.eof() == [b"-ERR 'maximum connections exceeded'"]
+
+    def test_max_control_line(self, start, dial):
+        server = start("")
+        wire = dial(server).ready()
+        server.reload("max_control_line: 64\n")
+        wire.sub("s" * 100)
+        assert wire.eof() == [b"-ERR 'maximum control line exceeded'"]
+
+    def test_ping_interval(self, start, dial):
+        server = start("")
+        server.reload('ping_interval: "50ms"\n')
+        wire = dial(server).ready()
+        wire.keep_pings = True
+        assert wire.op() == b"PING"
+
+    def test_config_load_time_and_digest(self, start):
+        server = start("http: 127.0.0.1:-1\n")
+        before = server.varz()
+        server.reload("http: 127.0.0.1:-1\nmax_payload: 1KB\n")
+        after = server.varz()
+        assert after["config_load_time"] > before["config_load_time"]
+        assert after["config_digest"] != before["config_digest"]
+        assert after["max_payload"] == 1024
+
+
+class TestUsers:
+    def test_unchanged_users_stay(self, start, dial):
+        server = start(USERS)
+        wire = login(dial, server, "b").sub("x")
+        wire.flush()
+        server.reload(USERS + "max_payload: 1KB\n")
+        assert wire.pub("x").flush() == [b"MSG x 1 0\r\n"]
+
+    def test_a_removed_user_is_closed(self, start, dial):
+        server = start(USERS)
+        a, b = login(dial, server, "a"), login(dial, server, "b")
+        server.reload('http: 127.0.0.1:-1\nauthorization { users [{user: b, password: "p"}] }\n')
+        assert a.eof() == []
+        assert b.flush() == []
+        assert server.closed(a.cid)["reason"] == "Client Closed"
+
+    def test_a_changed_password_closes(self, start, dial):
+        server = start(USERS)
+        b = login(dial, server, "b")
+        server.reload(USERS.replace('{user: b, password: "p"}', '{user: b, password: "q"}'))
+        assert b.eof() == [b"-ERR 'Authorization Violation'"]
+        assert dial(server).connect(user="b", **{"pass": "q"}).flush() == []
+
+    def test_a_new_user_may_come(self, start, dial):
+        server = start(USERS)
+        assert dial(server).connect(user="c", **{"pass": "p"}).eof() == [b"-ERR 'Authorization Violation'"]
+        server.reload(USERS.replace("{user: b,", '{user: c, password: "p"}, {user: b,'))
+        assert login(dial, server, "c").flush() == []
+
+    def test_a_changed_token_closes(self, start, dial):
+        server = start("authorization { token: one }")
+        wire = dial(server).ready(auth_token="one")
+        server.reload("authorization { token: two }")
+        assert wire.eof() == [b"-ERR 'Authorization Violation'"]
+        assert dial(server).connect(auth_token="two").flush() == []
+
+    def test_authorization_taken_away(self, start, dial):
+        server = start("authorization { token: one }")
+        server.reload("")
+        assert "auth_required" not in dial(server).info
+        assert dial(server).connect().flush() == []
+
+    def test_authorization_added(self, start, dial):
+        server = start("")
+        wire = dial(server).ready()
+        server.reload("authorization { token: one }")
+        assert dial(server).info["auth_required"] is True
+        assert wire.eof() == [b"-ERR 'Authorization Violation'"]
+
+    def test_an_account_added(self, start, dial):
+        server = start('accounts { A { users [{user: a, password: "p"}] } }')
+        a = login(dial, server, "a")
+        server.reload('accounts { A { users [{user: a, password: "p"}] }, B { users [{user: b, password: "p"}] } }')
+        assert a.flush() == []
+        b = login(dial, server, "b").sub("x")
+        b.flush()
+        a.pub("x").flush()
+        assert b.flush() == []
+
+    def test_a_user_moved_to_another_account_is_closed(self, start, dial):
+        server = start('accounts { A { users [{user: a, password: "p"}] }, B { users [{user: b, password: "p"}] } }')
+        a = login(dial, server, "a")
+        server.reload('accounts { A { users [{user: z, password: "p"}] }, B { users [{user: b, password: "p"}, {user: a, password: "p"}] } }')
+        assert a.eof() == []
+
+
+class TestPermissions:
+    OTHER = USERS.replace('publish: "pub.>", subscribe: "sub.>"', 'publish: "neu.>", subscribe: "neu.>"')
+
+    def test_publish(self, start, dial):
+        server = start(USERS)
+        a = login(dial, server, "a")
+        assert a.pub("pub.x").flush() == []
+        server.reload(self.OTHER)
+        assert a.pub("neu.x").pub("pub.x").flush() == [b"-ERR 'Permissions Violation for Publish to \"pub.x\"'"]
+
+    def test_subscriptions_no_longer_allowed_are_removed(self, start, dial):
+        server = start(USERS)
+        a, b = login(dial, server, "a").sub("sub.x", 1), login(dial, server, "b")
+        a.flush()
+        server.reload(self.OTHER)
+        assert a.op() == b"-ERR 'Permissions Violation for Subscription to \"sub.x\" (sid \"1\")'"
+        b.pub("sub.x").flush()
+        assert a.flush() == []
+
+    def test_with_a_queue(self, start, dial):
+        server = start(USERS)
+        a = login(dial, server, "a").sub("sub.x", 2, "grp")
+        a.flush()
+        server.reload(self.OTHER)
+        assert a.op() == b"-ERR 'Permissions Violation for Subscription to \"sub.x\" using queue \"grp\" (sid \"2\")'"
+        server.wait_log(r'Removed sub "sub.x" using queue "grp" \(sid "2"\) for User "a" - not authorized$')
+
+    def test_allowed_subscriptions_stay(self, start, dial):
+        server = start(USERS)
+        a, b = login(dial, server, "a").sub("sub.x", 1).sub("sub.y", 2), login(dial, server, "b")
+        a.flush()
+        server.reload(USERS.replace('subscribe: "sub.>"', 'subscribe: "sub.y"'))
+        a.op()
+        b.pub("sub.x").pub("sub.y").flush()
+        assert a.flush() == [b"MSG sub.y 2 0\r\n"]
+
+    def test_permissions_taken_away(self, start, dial):
+        server = start(USERS)
+        a = login(dial, server, "a")
+        server.reload('http: 127.0.0.1:-1\nauthorization { users [ {user: a, password: "p"}, {user: b, password: "p"} ] }\n')
+        assert a.pub("anything").sub("anything").flush() == []
+
+    def test_permissions_added(self, start, dial):
+        server = start(USERS)
+        b = login(dial, server, "b").sub("free")
+        b.flush()
+        server.reload(USERS.replace('{user: b, password: "p"}', '{user: b, password: "p", permissions {publish: "b.>", subscribe: "b.>"}}'))
+        assert b.op() == b"-ERR 'Permissions Violation for Subscription to \"free\" (sid \"1\")'"
+        assert b.pub("free").flush() == [b"-ERR 'Permissions Violation for Publish to \"free\"'"]
+
+
+class TestTLS:
+    def test_new_certificate_for_new_connections(self, start, dial, certificates):
+        server = start(certificates.config())
+        old = dial(server)
+        old.start_tls(certificates.client_context())
+        old.ready()
+        server.reload(certificates.config(server="server-two"))
+        new = dial(server)
+        new.start_tls(certificates.client_context())
+        assert int(new.sock.getpeercert()["serialNumber"], 16) == certificates.serial("server-two")
+        assert old.flush() == []
+
+    def test_same_path_new_file(self, start, dial, certificates, tmp_path):
+        cert, key = tmp_path / "c.pem", tmp_path / "k.pem"
+        config = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}\n'
+
+        def put(name):
+            cert.write_bytes(certificates.path(name).read_bytes())
+            key.write_bytes(certificates.key_path(name).read_bytes())
+
+        put("server")
+        server = start(config)
+        put("server-two")
+        log = texts(server.reload(config))
+        assert any(text.startswith("Reloaded: tls") for text in log)
+        wire = dial(server)
+        wire.start_tls(certificates.client_context())
+        assert int(wire.sock.getpeercert()["serialNumber"], 16) == certificates.serial("server-two")
+
+    def test_a_bad_certificate_is_refused(self, start, dial, certificates):
+        server = start(certificates.config())
+        server.reload('tls { cert_file: "/nonexistent.pem", key_file: "/nonexistent-key.pem" }\n', "Failed to reload server configuration")
+        wire = dial(server)
+        wire.start_tls(certificates.client_context())
+        assert wire.connect().flush() == []
+
+    def test_tls_added(self, start, dial, certificates):
+        server = start("")
+        plain = dial(server).ready()
+        server.reload(certificates.config())
+        wire = dial(server)
+        assert wire.info["tls_required"] is True
+        wire.start_tls(certificates.client_context())
+        assert wire.connect().flush() == []
+        assert plain.flush() == []
+
+    def test_verify_added(self, start, dial, certificates):
+        server = start(certificates.config(ca=True))
+        server.reload(certificates.config("verify: true", ca=True))
+        wire = dial(server)
+        try:
+            wire.start_tls(certificates.client_context())
+            assert wire.connect().eof() == []
+        except (ssl.SSLError, ConnectionError):
+            pass
+
+    def test_pinned_certs_close_who_is_not_pinned(self, start, dial, certificates):
+        server = start(certificates.config("verify: true", ca=True))
+        wires = {}
+        for name in ("client", "client-two"):
+            wires[name] = dial(server)
+            wires[name].start_tls(certificates.client_context(name))
+            wires[name].ready()
+        server.reload(certificates.config(f'verify: true\npinned_certs: ["{certificates.pin("client")}"]', ca=True))
+        assert wires["client-two"].eof() == []
+        assert wires["client"].flush() == []
