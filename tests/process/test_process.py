@@ -69,7 +69,7 @@ def test_a_server(proc: Proc, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [
-    ["vi", "nats-server"], ["/bin/sh", "/usr/local/bin/nats-server"], ["python", "-m", "pytest", "natsc"], ["python", "-m"],
+    ["vi", "nats-server"], ["/bin/sh", "/opt/bin/nats-server"], ["python", "-m", "pytest", "natsc"], ["python", "-m"],
     ["python", "-c", "import natsc", "natsc"], ["python"], ["python", "app.py", "natsc"], ["nats-server-exporter"], [],
 ], ids=" ".join)  # fmt: skip
 def test_no_server(proc: Proc, command: list[str]) -> None:
