@@ -72,6 +72,10 @@ def _serve(opts: Options, log: Log) -> int:
         log.warn(f"Not available in natsc yet, ignored: {', '.join(opts.unsupported)}")
     try:
         return run(opts, log)
+    except Exception as error:
+        # The traceback goes to stderr; a log that is elsewhere must tell as well.
+        log.write("FTL", f"Unexpected failure: {type(error).__name__}: {error}")
+        raise
     finally:
         log.close()
 

@@ -22,24 +22,23 @@ OWN_NAME = "natsc"
 PID_FILE_MODE = 0o600
 PORTS_FILE_MODE = 0o666
 
-# The commands of --signal. Numbers, not signal.SIG*: importing signal costs start-up time.
-_SIGHUP, _SIGINT, _SIGKILL, _SIGUSR1, _SIGUSR2, _SIGTERM = 1, 2, 9, 10, 12, 15
-SIGNALS = {
-    "stop": _SIGKILL,
-    "quit": _SIGINT,
-    "reopen": _SIGUSR1,
-    "reload": _SIGHUP,
-    "ldm": _SIGUSR2,
-    "term": _SIGTERM,
+# The commands of --signal.
+_COMMANDS = {
+    "stop": "SIGKILL",
+    "quit": "SIGINT",
+    "reopen": "SIGUSR1",
+    "reload": "SIGHUP",
+    "ldm": "SIGUSR2",
+    "term": "SIGTERM",
 }
 
-# What nats-server logs as trapped: Trapped "hangup" signal.
+# The signals a server answers to, in the words of its log: Trapped "hangup" signal.
 SIGNAL_TEXTS = {
-    _SIGHUP: "hangup",
-    _SIGINT: "interrupt",
-    _SIGTERM: "terminated",
-    _SIGUSR1: "user defined signal 1",
-    _SIGUSR2: "user defined signal 2",
+    "SIGHUP": "hangup",
+    "SIGINT": "interrupt",
+    "SIGTERM": "terminated",
+    "SIGUSR1": "user defined signal 1",
+    "SIGUSR2": "user defined signal 2",
 }
 
 
@@ -231,11 +230,7 @@ def signal_servers(
         raise SignalError(f"multiple {SERVER_NAME} processes running:" + "".join(f"\n{pid}" for pid in pids))
     if not pids:
         raise SignalError(f"no {SERVER_NAME} processes running")
-    number = SIGNALS.get(command)
-    if number is None:
-        from natsc.config.gotext import quote
-
-        raise SignalError(f"unknown signal {quote(command)}")
+    number = _signal_number(command)
     failures = ""
     for pid in pids:
         if is_glob and not str(pid).startswith(prefix):
@@ -246,6 +241,17 @@ def signal_servers(
             failures += f'\nsignal "{command}" {pid}: {errno_text(error)}'
     if failures:
         raise SignalError(failures)
+
+
+def _signal_number(command: str) -> int:
+    import signal
+
+    name = _COMMANDS.get(command)
+    if name is None:
+        from natsc.config.gotext import quote
+
+        raise SignalError(f"unknown signal {quote(command)}")
+    return int(signal.Signals[name])
 
 
 def _read_pid_file(target: str) -> str:
