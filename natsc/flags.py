@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from natsc.config import Options
+    from natsc.config.options import URL
     from natsc.goflag import FlagValue
 
     Flags = Mapping[str, FlagValue]
@@ -200,8 +201,16 @@ def _port(text: str) -> int:
         raise FlagConflict(str(error)) from None
 
 
-def _routes(text: str) -> list[str]:
-    return [route.strip() for route in text.split(",")] if text else []
+def _routes(text: str) -> list[URL]:
+    if not text:
+        return []
+    from natsc.config.gotext import GoError
+    from natsc.config.urls import parse_url
+
+    try:
+        return [parse_url(route, "route") for route in text.split(",")]
+    except GoError as error:
+        raise FlagConflict(str(error)) from None
 
 
 def _set_tls(opts: Options, flags: Flags) -> None:

@@ -101,6 +101,16 @@ def test_an_empty_cluster_flag_turns_clustering_off(tmp_path: Path) -> None:
     assert options("-cluster=", path).cluster.port == 0
 
 
+def test_routes() -> None:
+    routes = options("-cluster nats://127.0.0.1:-1 -routes nats://u:p@a:1,nats://b:2").routes
+    assert [(route.username, route.host) for route in routes] == [("u", "a:1"), ("", "b:2")]
+
+
+def test_a_route_that_is_no_url() -> None:
+    with pytest.raises(flags.FlagConflict, match="error parsing route url"):
+        options("-cluster nats://127.0.0.1:-1 -routes nats://a:b")
+
+
 def test_tls_can_be_turned_off_by_flag() -> None:
     given, _ = goflag.parse(flags.KINDS, ["-tls=false", "-tlscert", "x"])
     opts = Options(tls_config=TLSConfigOpts())
