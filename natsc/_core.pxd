@@ -1,0 +1,46 @@
+# The Engine and its Client handles, for natsc/net.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from natsc.engine.types cimport client_t, engine_t
+
+cdef class Engine:
+    cdef engine_t e
+    cdef readonly object hooks          # what the engine asks of Python: see engine/hooks.pyx
+    cdef dict accounts_by_name
+    cdef dict clients_by_cid
+    cdef uint64_t last_cid
+    cdef public object rearm            # called when the earliest timer moved forward: rearm(when_ns)
+    cdef uint64_t armed_ns              # what rearm was told last; 0 = nothing
+    cdef readonly bint frozen           # tests: the clock stands still
+    cdef int64_t offset_ns              # tests: how far the clock was advanced
+    cdef char* shared                   # the read buffer of all connections
+    cdef public object release          # called with a Client that end_turn closed
+
+    cdef uint64_t read_clock(self) noexcept
+    cdef Py_ssize_t feed(self, client_t* c, Py_ssize_t n) noexcept
+    cdef void consume_tail(self, client_t* c) noexcept
+    cdef void end_turn_c(self)
+    cdef void close_out(self, Client h)
+
+cdef class Client:
+    cdef client_t* c
+    cdef readonly Engine engine
+    cdef public object conn             # the net/ protocol object that carries it
+    cdef public dict opts               # what CONNECT said
+    cdef public str name
+    cdef public str lang
+    cdef public str version
+    cdef public str user                # the authorized user, "" = none
+    cdef public str ip
+    cdef public int port
+    cdef public bytes nonce
+    cdef public str label               # for log lines, once CONNECT has come
+    cdef public object permissions      # engine.permissions.Permissions or None; c.perms points into it
+    cdef public object grant            # what authentication granted, or None
+    cdef readonly object account
+    cdef readonly int64_t start_wall_ns
+    cdef int64_t wall_offset_ns         # wall clock minus engine clock when it connected
+
+    cdef void set_slow(self, uint32_t bit, bint on) noexcept
+    cdef void set_special(self, uint32_t bit, bint on) noexcept

@@ -1,0 +1,247 @@
+"""Delivery: a message goes to every plain subscription that matches and to one member of every queue group.
+
+What stands behind the subject in PUB stands behind the sid in MSG too, so a delivery is a prefix ("MSG <subject> <sid> ")
+and one copy of the message's tail. The prefix of a receiver is cached at its second use.
+
+Invariants
+1. deliver_msg is never re-entered: what a delivery causes is done after it.
+2. A subscription that fires its last message is taken out of the tree at once and freed at end_turn, so the targets in
+   hand stay readable.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy
+
+from natsc.engine.buffer cimport out_release, out_reserve, pending_bytes
+from natsc.engine.close cimport SLOW_CONSUMER_PENDING_BYTES
+from natsc.engine.hooks cimport hook_error, hook_trace_delivery
+from natsc.engine.account cimport close_client, remove_sub
+from natsc.engine.permissions cimport denied_delivery, reply_remember
+from natsc.engine.random cimport random_below
+from natsc.engine.sublist cimport cache_lookup
+from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE,
+                                 client_t, engine_t, match_t, msg_t, sub_t, target_t, unlikely)
+
+
+cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
+    """Write n in decimal at o; returns the end."""
+    cdef char digits[20]
+    cdef int k = 20
+    while True:
+        k -= 1
+        digits[k] = <char>(48 + n % 10)
+        n //= 10
+        if n == 0:
+            break
+    memcpy(o, digits + k, 20 - k)
+    return o + 20 - k
+
+
+cdef void build_prefix(target_t* t, match_t* m) noexcept nogil:
+    """Cache "HMSG <subject> <sid> " for t; it stays NULL where memory is out."""
+    cdef sub_t* s = t.sub
+    cdef char* p = <char*>malloc(5 + m.subject_len + 1 + s.sid_len + 1)
+    if p == NULL:
+        return
+    memcpy(p, b"HMSG ", 5)
+    memcpy(p + 5, m.subject, m.subject_len + 1)
+    memcpy(p + 6 + m.subject_len, s.text, s.sid_len)
+    p[6 + m.subject_len + s.sid_len] = 32
+    t.prefix = p
+    t.prefix_len = 7 + m.subject_len + s.sid_len
+
+
+cdef void overflow(engine_t* e, client_t* c) noexcept nogil:
+    """The client owes more than max_pending: drop what it was to get, and it."""
+    if c.closing:
+        return
+    e.slow_consumers += 1
+    c.account.slow_consumers += 1
+    hook_error(e, c, b"max_pending", NULL, 0, 0, 0)
+    out_release(e, c)
+    close_client(e, c, SLOW_CONSUMER_PENDING_BYTES)
+
+
+cdef Py_ssize_t put_stripped(char* o, match_t* m, sub_t* s, msg_t* msg) noexcept nogil:
+    """Write the message without its header block, for a receiver that speaks no headers. Returns the length."""
+    cdef char* start = o
+    memcpy(o, b"MSG ", 4)
+    memcpy(o + 4, m.subject, m.subject_len + 1)
+    o += 5 + m.subject_len
+    memcpy(o, s.text, s.sid_len)
+    o += s.sid_len
+    o[0] = 32
+    o += 1
+    if msg.reply != NULL:
+        memcpy(o, msg.reply, msg.reply_len)
+        o += msg.reply_len
+        o[0] = 32
+        o += 1
+    o = put_number(o, msg.size - msg.hdr_len)
+    memcpy(o, b"\r\n", 2)
+    memcpy(o + 2, msg.payload + msg.hdr_len, msg.size - msg.hdr_len + 2)
+    return o + 2 + msg.size - msg.hdr_len + 2 - start
+
+
+cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
+    """The receivers that need more than a copy. Returns whether the message counts as delivered."""
+    cdef client_t* c = t.client
+    cdef sub_t* s = t.sub
+    cdef char* o
+    cdef Py_ssize_t n, size = msg.size
+    if c.special & SPECIAL_CLOSED:
+        return False
+    if c.special & SPECIAL_DENY and denied_delivery(c, m.subject, m.subject_len, s.text + s.sid_len, s.queue_len):
+        return False
+    if not count_delivery(e, c, s):
+        return False
+    if c.special & SPECIAL_NO_HEADERS and msg.hdr_len > 0:
+        size = msg.size - msg.hdr_len
+        o = out_reserve(e, c, m.subject_len + s.sid_len + msg.reply_len + size + 64)
+        n = put_stripped(o, m, s, msg) if o != NULL else 0
+    else:
+        n = write_msg(e, c, m, t, msg)
+    if n == 0:
+        overflow(e, c)
+        return False
+    c.out.len += n
+    c.counters.out_msgs += 1
+    c.counters.out_bytes += size
+    if c.special & SPECIAL_REPLIES and msg.reply != NULL:
+        reply_remember(e, c, msg.reply, msg.reply_len)
+    if c.special & SPECIAL_TRACE:
+        hook_trace_delivery(e, c, c.out.data + c.out.len - n, n, size, msg.hdr_len if size == msg.size else -1)
+    return True
+
+
+cdef bint count_delivery(engine_t* e, client_t* c, sub_t* s) noexcept nogil:
+    """Count against UNSUB's maximum. False where the subscription is gone or has had its last message."""
+    if s.node == NULL:
+        return False
+    s.delivered += 1
+    if s.max_msgs and s.delivered >= s.max_msgs:
+        remove_sub(e, c, s)
+        return s.delivered == s.max_msgs
+    return True
+
+
+cdef inline Py_ssize_t write_msg(engine_t* e, client_t* c, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
+    """Write prefix and tail at the end of c's output. Returns the length (not added yet), 0 where memory is out."""
+    cdef bint hdr = msg.hdr_len >= 0
+    cdef Py_ssize_t n
+    cdef char* o
+    if unlikely(t.prefix == NULL):
+        if m.hits == 0:     # a subject seen once (an inbox) isn't worth a prefix
+            n = 6 + hdr + m.subject_len + t.sub.sid_len
+            o = out_reserve(e, c, n + msg.tail_len)
+            if o == NULL:
+                return 0
+            memcpy(o, &b"HMSG "[1 - hdr], 4 + hdr)
+            o += 4 + hdr
+            memcpy(o, m.subject, m.subject_len + 1)
+            o += m.subject_len + 1
+            memcpy(o, t.sub.text, t.sub.sid_len)
+            o[t.sub.sid_len] = 32
+            memcpy(o + t.sub.sid_len + 1, msg.tail, msg.tail_len)
+            return n + msg.tail_len
+        build_prefix(t, m)
+        if t.prefix == NULL:
+            return 0
+    n = t.prefix_len - 1 + hdr
+    o = out_reserve(e, c, n + msg.tail_len)
+    if unlikely(o == NULL):
+        return 0
+    memcpy(o, t.prefix + 1 - hdr, n)
+    memcpy(o + n, msg.tail, msg.tail_len)
+    return n + msg.tail_len
+
+
+cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
+    """Hand the message to one receiver. Returns whether it counts as delivered."""
+    cdef client_t* c = t.client
+    cdef Py_ssize_t n
+    if unlikely(c == src and c.no_echo):
+        return False
+    if unlikely(c.blocked):
+        if e.no_stall and pending_bytes(c) > (c.max_pending >> 2) * 3:
+            return False
+        if c.out.len - c.out.off > e.stall_at and not c.stuck:
+            e.stalled_on = c
+    if unlikely(c.special != 0):
+        if not deliver_special(e, src, m, t, msg):
+            return False
+    else:
+        if unlikely(t.sub.max_msgs != 0):
+            if not count_delivery(e, c, t.sub):
+                return False
+        else:
+            t.sub.delivered += 1
+        n = write_msg(e, c, m, t, msg)
+        if unlikely(n == 0):
+            overflow(e, c)
+            return False
+        c.out.len += n
+        c.counters.out_msgs += 1
+        c.counters.out_bytes += msg.size
+    if unlikely(pending_bytes(c) > c.max_pending):
+        overflow(e, c)
+    return True
+
+
+cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) noexcept nogil:
+    """Deliver msg to everybody in m and count it. Returns how many received it. src is NULL for the server's own."""
+    cdef uint32_t i = 0, k, group, start, sent = 0
+    cdef uint32_t n = m.num_targets
+    while i < n:
+        group = m.targets[i].group
+        if group == 0:
+            sent += deliver_one(e, src, m, &m.targets[i], msg)
+            i += 1
+            continue
+        start = random_below(&e.random, group) if group > 1 else 0
+        for k in range(group):
+            if deliver_one(e, src, m, &m.targets[i + (start + k) % group], msg):
+                sent += 1
+                break
+        i += group
+    return sent
+
+
+
+cdef void send_no_responders(engine_t* e, client_t* c, msg_t* msg) noexcept nogil:
+    """Answer a request that nobody received: status 503 to the client's own plain subscription on the reply subject."""
+    cdef match_t* m = cache_lookup(e, &c.account.sublist, msg.reply, msg.reply_len)
+    cdef sub_t* s = NULL
+    cdef uint32_t i
+    cdef Py_ssize_t hdr = 32 + msg.subject_len
+    cdef char* o
+    cdef char* start
+    if m == NULL:
+        return
+    for i in range(m.num_targets):
+        if m.targets[i].client == c and m.targets[i].group == 0:
+            s = m.targets[i].sub
+            break
+    if s == NULL:
+        return
+    start = o = out_reserve(e, c, msg.reply_len + s.sid_len + msg.subject_len + 128)
+    if o == NULL:
+        return
+    memcpy(o, b"HMSG ", 5)
+    o += 5
+    memcpy(o, msg.reply, msg.reply_len)
+    o += msg.reply_len
+    o[0] = 32
+    memcpy(o + 1, s.text, s.sid_len)
+    o += 1 + s.sid_len
+    o[0] = 32
+    o = put_number(o + 1, hdr)
+    o[0] = 32
+    o = put_number(o + 1, hdr)
+    memcpy(o, b"\r\nNATS/1.0 503\r\nNats-Subject: ", 30)
+    o += 30
+    memcpy(o, msg.subject, msg.subject_len)
+    o += msg.subject_len
+    memcpy(o, b"\r\n\r\n\r\n", 6)
+    c.out.len += o + 6 - start

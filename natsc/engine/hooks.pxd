@@ -1,0 +1,29 @@
+# The engine's calls into Python: per connection, per error and per traced line, never per message.
+
+from natsc.engine.types cimport client_t, engine_t
+
+# Which rule an operation broke; hooks.on_violation gets it.
+cdef enum:
+    VIOLATION_PUBLISH = 0
+    VIOLATION_REPLY = 1
+    VIOLATION_SUBSCRIBE = 2
+    VIOLATION_TOKENS = 3
+
+# What on_connect answered.
+cdef enum:
+    CONNECT_REFUSED = 0
+    CONNECT_ACCEPTED = 1
+    CONNECT_PENDING = 2
+
+cdef int hook_connect(engine_t* e, client_t* c, const char* arg, Py_ssize_t n) noexcept with gil
+cdef bint hook_first_op(engine_t* e, client_t* c) noexcept with gil
+cdef void hook_first_ping(engine_t* e, client_t* c) noexcept with gil
+cdef void hook_violation(engine_t* e, client_t* c, int which, const char* subject, Py_ssize_t n, const char* queue,
+                         Py_ssize_t queue_len, const char* sid, Py_ssize_t sid_len) noexcept with gil
+cdef void hook_error(engine_t* e, client_t* c, const char* what, const char* detail, Py_ssize_t n, long a,
+                     long b) noexcept with gil
+cdef void hook_trace(engine_t* e, client_t* c, const char* arrow, const char* op, const char* arg,
+                     Py_ssize_t n) noexcept with gil
+cdef void hook_trace_payload(engine_t* e, client_t* c, const char* msg, Py_ssize_t n, Py_ssize_t hdr_len) noexcept with gil
+cdef void hook_trace_delivery(engine_t* e, client_t* c, const char* msg, Py_ssize_t n, Py_ssize_t size,
+                              Py_ssize_t hdr_len) noexcept with gil

@@ -1,0 +1,310 @@
+# The data plane's structs, in one place: read this first.
+#
+# Ownership: an engine owns its clients, accounts, buffers and match cache; a sublist owns its nodes; a client owns its
+# subscriptions. Whatever a turn may still point at (subscriptions, clients) is marked dead and freed at end_turn.
+# Times are nanoseconds of the engine's monotonic clock, sizes are bytes.
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    #ifndef NATSC_TYPES_H
+    #define NATSC_TYPES_H
+    #define likely(x) __builtin_expect(!!(x), 1)
+    #define unlikely(x) __builtin_expect(!!(x), 0)
+    /* Multiply-and-fold over 8-byte words: a subject of 16 bytes costs two rounds. Seeded per engine, so that
+       nobody can choose subjects that collide. */
+    static inline uint64_t hash_bytes(const char *p, size_t n, uint64_t seed) {
+        uint64_t h = seed ^ (n * 0x9E3779B97F4A7C15ull), w;
+        while (n >= 8) {
+            memcpy(&w, p, 8);
+            h = (h ^ w) * 0xff51afd7ed558ccdull;
+            h ^= h >> 32;
+            p += 8;
+            n -= 8;
+        }
+        if (n) {
+            w = 0;
+            memcpy(&w, p, n);
+            h = (h ^ w) * 0xff51afd7ed558ccdull;
+            h ^= h >> 32;
+        }
+        h *= 0xc4ceb9fe1a85ec53ull;
+        return h ^ (h >> 29);
+    }
+    #endif
+    """
+    uint64_t hash_bytes(const char* p, size_t n, uint64_t seed) noexcept nogil
+    bint likely(bint) noexcept nogil
+    bint unlikely(bint) noexcept nogil
+
+# Client kinds, in nats-server's order: they appear in monitoring and, later, in traces.
+cdef enum:
+    KIND_CLIENT = 0
+    KIND_ROUTER = 1
+    KIND_GATEWAY = 2
+    KIND_SYSTEM = 3
+    KIND_LEAF = 4
+    KIND_JETSTREAM = 5
+    KIND_ACCOUNT = 6
+
+# client_t.slow: any bit set sends an inbound PUB down the full path instead of the shortcut.
+cdef enum:
+    SLOW_VERBOSE = 1        # answer +OK
+    SLOW_PEDANTIC = 2       # check the publish subject
+    SLOW_AUTH = 4           # CONNECT must come first
+    SLOW_TRACE = 8          # log every operation
+    SLOW_CLOSING = 16       # consume nothing more
+
+# client_t.special: any bit set sends an outbound message down the full path of deliver.
+cdef enum:
+    SPECIAL_CLOSED = 1      # marked dead: deliver nothing
+    SPECIAL_NO_HEADERS = 2  # strip the header block
+    SPECIAL_DENY = 4        # has a subscription that overlaps a denied subject
+    SPECIAL_REPLIES = 8     # allow_responses: remember reply subjects
+    SPECIAL_TRACE = 16      # log every message
+
+cdef struct counters_t:
+    uint64_t in_msgs
+    uint64_t in_bytes
+    uint64_t out_msgs
+    uint64_t out_bytes
+
+# One subscription. It sits in its node's list and in its client's table of sids.
+cdef struct sub_t:
+    client_t* client
+    node_t* node            # where in the sublist; NULL once removed
+    sub_t* next             # in the node's list; once removed, in the engine's list to free at end_turn
+    sub_t* prev
+    uint64_t max_msgs       # UNSUB <sid> <max>; 0 = no limit
+    uint64_t delivered
+    uint32_t queue_hash
+    uint32_t sid_len
+    uint32_t queue_len      # 0 = a plain subscription
+    char text[1]            # sid, then queue; really sid_len + queue_len bytes
+
+# A level of the subject tree. Most nodes have one child, so one child is held directly and only more get a table.
+cdef struct node_t:
+    node_t* parent
+    node_t* pwc             # child "*"
+    node_t* fwc             # child ">"
+    void* children          # cap == 0: the only child or NULL; else node_t*[cap], open addressing
+    sub_t* subs
+    uint32_t num_children
+    uint32_t cap
+    uint32_t hash
+    uint32_t token_len
+    char token[1]           # really token_len bytes
+
+# The subject tree of one account (or of one permission list).
+cdef struct sublist_t:
+    node_t root
+    uint64_t seed
+    uint64_t wild_gen       # bumped by a change under a leading "*" or ">": it may touch any subject
+    uint64_t* gens          # 256 generations, by hash of the first token; NULL where nothing caches
+    uint64_t num_subs
+    uint64_t num_inserts
+    uint64_t num_removes
+    uint64_t num_matches
+    uint64_t num_cache_hits
+
+# One receiver of a cached match. Plain subscriptions first, then the members of each queue group side by side.
+cdef struct target_t:
+    sub_t* sub
+    client_t* client
+    char* prefix            # "HMSG <subject> <sid> ", built at the second use; MSG starts one byte later
+    uint32_t prefix_len
+    uint32_t group          # 0 = plain; in a group's first member the number of members, in the others 1
+
+# A cached match: who receives <subject> in <account>. Valid while its generation is.
+cdef struct match_t:
+    uint64_t hash
+    uint64_t gen
+    uint64_t* first_gen     # the generation of the first token
+    sublist_t* sublist
+    char* subject           # with a blank behind it
+    target_t* targets
+    uint32_t subject_len
+    uint32_t subject_cap
+    uint32_t num_targets
+    uint32_t cap_targets
+    uint32_t hits
+    uint32_t perms_id       # whose publish permission was looked up last, and what it said
+    bint perms_ok
+
+# A message on its way through deliver. Slices into the read buffer, valid until deliver returns.
+cdef struct msg_t:
+    const char* subject
+    Py_ssize_t subject_len
+    const char* reply       # NULL = none
+    Py_ssize_t reply_len
+    const char* tail        # "[reply ][hdr ]size\r\n<payload>\r\n": what MSG and PUB have in common
+    Py_ssize_t tail_len
+    const char* payload
+    Py_ssize_t size         # headers and payload
+    Py_ssize_t hdr_len      # -1 = PUB
+
+# Timers: an intrusive binary heap, so arming and cancelling allocates nothing.
+ctypedef void (*timer_fn)(engine_t* e, client_t* c) noexcept nogil
+
+cdef struct timer_node_t:
+    uint64_t when_ns        # 0 = not armed
+    uint32_t pos
+    timer_fn fire
+    client_t* client
+
+cdef struct timer_heap_t:
+    timer_node_t** items
+    uint32_t count
+    uint32_t cap
+
+# Publish and subscribe rules of one user, shared by its connections.
+cdef struct perms_t:
+    uint32_t id             # unique in the process's life: match_t.perms_id names it
+    uint32_t refs
+    bint has_pub_allow
+    bint has_pub_deny
+    bint has_sub_allow
+    bint has_sub_deny
+    sublist_t pub_allow
+    sublist_t pub_deny
+    sublist_t sub_allow
+    sublist_t sub_deny
+    bint has_response
+    int64_t response_max_msgs   # <= 0 = no limit
+    int64_t response_ttl_ns     # <= 0 = no limit
+
+# A reply subject that a client may answer (allow_responses).
+cdef struct reply_t:
+    uint64_t hash
+    uint64_t time_ns
+    int64_t used
+    uint32_t len
+    char* subject
+
+cdef struct replies_t:
+    reply_t* items          # open addressing, a deleted slot has subject == NULL and hash == 1
+    uint32_t count
+    uint32_t used_slots
+    uint32_t cap
+    uint64_t last_prune_ns
+    uint32_t since_prune
+
+# Output of a client for this turn, from the engine's pool; off bytes of it are sent.
+cdef struct outbuf_t:
+    char* data
+    Py_ssize_t len
+    Py_ssize_t cap
+    Py_ssize_t off
+
+cdef struct account_t:
+    sublist_t sublist
+    counters_t counters
+    uint64_t slow_consumers
+    uint64_t total_conns
+    uint32_t num_clients
+    int32_t max_conns       # -1 = no limit, as are the next two
+    int32_t max_subs
+    int32_t max_payload
+    PyObject* handle        # the Account that owns this struct (borrowed)
+
+cdef struct client_t:
+    # Hot: read for every message.
+    uint32_t slow           # SLOW_* bits
+    uint32_t special        # SPECIAL_* bits
+    match_t* last           # the match of the last publish
+    account_t* account
+    perms_t* perms          # NULL = everything is allowed
+    outbuf_t out
+    Py_ssize_t handed       # bytes given to the transport that it has not sent yet
+    Py_ssize_t max_pending
+    int64_t max_payload     # -1 = no limit
+    counters_t counters
+    bint dirty              # in the engine's list of clients to flush
+    bint blocked            # the socket is full: the transport will call
+    bint headers            # both sides speak headers
+    bint no_echo
+    bint no_responders
+    bint stuck              # blocked and without progress for STALL_PROBE: nobody waits for it
+    uint8_t kind
+    uint8_t out_class       # size class of the buffer that the last turn needed
+    # Input.
+    Py_ssize_t need         # bytes that the operation at the front of the input has in all; 0 = not known yet
+    char* tail              # input that is no whole operation yet
+    Py_ssize_t tail_len
+    Py_ssize_t tail_cap
+    int32_t max_control_line
+    # Subscriptions: a table by sid, open addressing.
+    sub_t** sids
+    uint32_t num_subs
+    uint32_t sids_used      # with the deleted slots
+    uint32_t sids_cap
+    int32_t max_subs        # -1 = no limit
+    int32_t max_sub_tokens  # 0 = no limit
+    replies_t* replies
+    # Life.
+    uint64_t cid
+    uint64_t start_ns
+    uint64_t last_ns        # last activity, either way
+    uint64_t last_in_ns     # last input that counts against sending a PING
+    uint64_t rtt_start_ns
+    uint64_t rtt_ns
+    uint64_t progress       # bytes sent so far: whether a blocked client still moves
+    uint64_t blocked_ns     # since when the socket is full; 0 = it is not
+    uint64_t stalls
+    int32_t pings_out
+    bint connected          # CONNECT was accepted
+    bint first_pong_sent
+    bint closing
+    bint detached           # subscriptions and account given back
+    bint suspended          # authentication is under way elsewhere
+    uint8_t close_reason
+    timer_node_t ping_timer
+    timer_node_t auth_timer
+    timer_node_t write_timer
+    client_t* grave         # next in the engine's list of clients to free at end_turn
+    void (*flush)(engine_t* e, client_t* c) noexcept   # set by net/: sends c.out
+    PyObject* handle        # the Client (borrowed; the engine's dict owns it)
+
+cdef struct pool_t:
+    void* free_lists[16]    # by size class: 4 KiB << class
+    Py_ssize_t bytes        # held in the free lists
+    Py_ssize_t max_bytes
+
+cdef struct engine_t:
+    # Match cache, direct-mapped.
+    match_t* cache
+    uint32_t cache_mask
+    uint64_t cached_targets
+    uint64_t gens[256]
+    uint64_t seed
+    uint64_t random         # state of the PRNG (xorshift64*)
+    uint64_t now_ns
+    # Clients to flush this turn.
+    client_t** dirty
+    uint32_t num_dirty
+    uint32_t cap_dirty
+    sub_t* sub_graves
+    client_t* client_graves
+    client_t* stalled_on    # set by deliver: the publisher should wait for this client
+    pool_t pool
+    timer_heap_t timers
+    counters_t counters
+    uint64_t slow_consumers
+    uint64_t slow_consumers_write
+    uint64_t stale_connections
+    uint64_t stalls
+    uint64_t total_subs
+    char* scratch           # for a message that must be put together again
+    Py_ssize_t scratch_cap
+    # Options.
+    uint64_t ping_interval_ns
+    int32_t max_pings_out
+    uint64_t write_deadline_ns
+    Py_ssize_t stall_at     # pending bytes of a blocked client from which publishers wait
+    bint no_stall           # no_fast_producer_stall: drop instead
+    bint trace
+    PyObject* hooks         # what Python does for the engine (borrowed; see hooks.pyx)

@@ -1,0 +1,347 @@
+"""One client connection on an asyncio (uvloop) transport.
+
+A plain TCP connection reads into the engine's shared buffer and sends from its own output buffer with send(2), straight
+on the descriptor; what the socket doesn't take goes to the transport, which calls when it is through. Everything else (a
+PROXY header, TLS, an in-process pipe) puts a Stage in front: it gets the raw input, gives plaintext, and wraps output.
+
+Back-pressure: a publisher stops being read while a client that it sent to owes more than the engine's stall_at and still
+makes progress; after STALL_PROBE without progress nobody waits for that client any more (until it moves again). A client
+whose socket takes nothing for write_deadline is closed.
+
+Invariant: send(2) is used only on plain TCP, with nothing in the transport's own buffer, and never after the transport
+began to close; the descriptor is forgotten in connection_lost.
+"""
+
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport realloc
+from libc.string cimport memcpy
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
+from natsc._core cimport Client, Engine
+from natsc.engine.account cimport close_client
+from natsc.engine.buffer cimport out_release, pending_bytes
+from natsc.engine.close cimport SLOW_CONSUMER_WRITE_DEADLINE
+from natsc.engine.hooks cimport hook_error
+from natsc.engine.timers cimport timer_arm, timer_cancel
+from natsc.engine.types cimport client_t, engine_t, unlikely
+
+from asyncio import BufferedProtocol
+
+cdef extern from "sys/socket.h" nogil:
+    ssize_t c_send "send"(int fd, const void* data, size_t n, int flags)
+    int MSG_NOSIGNAL
+    int MSG_DONTWAIT
+
+cdef enum:
+    SHARED_SIZE = 262144        # the engine's read buffer
+STALL_PROBE = 0.05              # seconds a blocked client may stand still before publishers go on without it
+CLOSE_GRACE = 0.1               # seconds a closing connection has to take what is queued
+
+
+cdef class ReadBuffer:
+    """The memory that the transport reads into next."""
+    cdef char* data
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+
+    def __releasebuffer__(self, Py_buffer* view):
+        pass
+
+
+cdef ReadBuffer READ = ReadBuffer()     # handed to the transport and read at once: no state survives the call
+
+
+cdef class Connection:
+    """The compiled base of ClientProtocol: state and the three functions that run for every read and write."""
+    cdef Client client
+    cdef client_t* c
+    cdef Engine engine
+    cdef readonly object transport
+    cdef readonly object listener       # what made it (natsc.net.listener)
+    cdef public object stage            # None = plain: input goes straight to the engine
+    cdef public object tls              # the TLSLayer, for monitoring
+    cdef list waiters                   # connections that don't read while this one is behind
+    cdef object probe                   # the pending stall check
+    cdef object closer                  # the pending end of CLOSE_GRACE
+    cdef uint64_t progress_seen
+    cdef int fd                         # for send(2); -1 = use the transport
+    cdef bint waiting                   # in somebody's waiters
+    cdef bint closed
+
+    def __cinit__(self, listener=None):
+        self.listener = listener
+        self.fd = -1
+
+    # -------------------------------------------------------------------------------------------- transport
+
+    def connection_made(self, transport):
+        cdef object sock = transport.get_extra_info("socket")
+        self.transport = transport
+        transport.set_write_buffer_limits(high=0)
+        if sock is not None:
+            self.fd = sock.fileno()
+        self.listener.accepted(self)
+
+    def attach(self, Client client not None):
+        """Carry this client of the engine from now on."""
+        self.client = client
+        self.c = client.c
+        self.engine = client.engine
+        client.c.flush = flush_client
+
+    def use_transport(self):
+        """Never send on the descriptor again: what leaves isn't the plain output any more."""
+        self.fd = -1
+
+    def get_buffer(self, sizehint):
+        cdef client_t* c = self.c
+        cdef char* grown
+        if c == NULL or self.stage is not None:
+            READ.data = self.listener_buffer()
+            READ.size = SHARED_SIZE
+            return READ
+        if c.tail_len > SHARED_SIZE // 2:
+            if c.tail_cap < c.tail_len + SHARED_SIZE // 2:
+                grown = <char*>realloc(c.tail, c.tail_len * 2)
+                if grown == NULL:
+                    raise MemoryError
+                c.tail = grown
+                c.tail_cap = c.tail_len * 2
+            READ.data = c.tail + c.tail_len
+            READ.size = c.tail_cap - c.tail_len
+            return READ
+        if c.tail_len:
+            memcpy(self.engine.shared, c.tail, c.tail_len)
+        READ.data = self.engine.shared + c.tail_len
+        READ.size = SHARED_SIZE - c.tail_len
+        return READ
+
+    cdef char* listener_buffer(self) except NULL:
+        return (<Engine>self.listener.engine).shared
+
+    def buffer_updated(self, Py_ssize_t n):
+        cdef client_t* c = self.c
+        if c == NULL or self.stage is not None:
+            if self.stage is not None and not self.closed:
+                self.stage.feed(PyBytes_FromStringAndSize(self.listener_buffer(), n))
+            return
+        if unlikely(c.closing):
+            return
+        self.engine.feed(c, n)
+        self.engine.end_turn_c()
+        if unlikely(c.suspended) and self.transport is not None:
+            self.transport.pause_reading()
+        if unlikely(self.engine.e.stalled_on != NULL):
+            self.stall()
+
+    def feed_plain(self, data):
+        """Input that a stage has decoded."""
+        if self.c == NULL or self.c.closing:
+            return
+        self.engine.receive(self.client, data)
+        self.engine.end_turn_c()
+        if self.c.suspended and self.transport is not None:
+            self.transport.pause_reading()
+        if self.engine.e.stalled_on != NULL:
+            self.stall()
+
+    def resume(self):
+        """Authentication is over: go on with the input."""
+        if self.c != NULL and self.c.suspended:
+            self.engine.resume(self.client)
+            if self.transport is not None and not self.closed and not self.waiting:
+                self.transport.resume_reading()
+
+    def eof_received(self):
+        return False
+
+    def connection_lost(self, exc):
+        self.fd = -1
+        self.closed = True
+        self.release_waiters()
+        for handle in (self.probe, self.closer):
+            if handle is not None:
+                handle.cancel()
+        self.probe = self.closer = None
+        if self.stage is not None:
+            self.stage.connection_lost(exc)
+        self.listener.lost(self, exc)
+        self.transport = None
+        self.stage = None
+
+    # -------------------------------------------------------------------------------------------- output
+
+    cdef void flush(self, engine_t* e, client_t* c):
+        """Send what is queued; what the socket doesn't take waits in the transport, and more in c.out."""
+        cdef ssize_t k
+        if c.blocked or self.closed or self.transport is None or c.out.len == c.out.off:
+            if self.closed:
+                out_release(e, c)
+            return
+        c.last_ns = e.now_ns
+        if self.fd >= 0 and self.stage is None and not self.transport.is_closing():
+            while c.out.off < c.out.len:
+                k = c_send(self.fd, c.out.data + c.out.off, c.out.len - c.out.off, MSG_NOSIGNAL | MSG_DONTWAIT)
+                if k > 0:
+                    c.out.off += k
+                    c.progress += k
+                elif errno == EINTR:
+                    continue
+                else:
+                    break       # EAGAIN waits below; the transport finds any other error again and reports it
+            if c.out.off == c.out.len:
+                out_release(e, c)
+                return
+        self.hand_over(e, c)
+
+    cdef void hand_over(self, engine_t* e, client_t* c):
+        cdef bytes data = PyBytes_FromStringAndSize(c.out.data + c.out.off, c.out.len - c.out.off)
+        out_release(e, c)
+        if self.stage is not None:
+            data = self.stage.wrap(data)
+        if not data:
+            return
+        self.transport.write(data)
+        c.handed = self.transport.get_write_buffer_size()
+        if c.handed:
+            c.blocked = True
+            c.blocked_ns = e.now_ns
+            timer_arm(&e.timers, &c.write_timer, e.now_ns + e.write_deadline_ns, on_write_deadline, c)
+
+    def write_raw(self, data):
+        """Bytes that go out as they are: TLS records, what precedes the engine."""
+        if self.transport is not None and not self.closed and data:
+            self.transport.write(data)
+
+    def pause_writing(self):
+        pass            # c.blocked says it already
+
+    def resume_writing(self):
+        cdef client_t* c = self.c
+        if c == NULL:
+            return
+        c.progress += c.handed
+        c.handed = 0
+        c.blocked = False
+        c.blocked_ns = 0
+        c.stuck = False
+        timer_cancel(&self.engine.e.timers, &c.write_timer)
+        self.flush(&self.engine.e, c)
+        if c.out.len - c.out.off < self.engine.e.stall_at // 2:
+            self.release_waiters()
+
+    def close(self):
+        """Send what is queued and close; abort where that takes longer than CLOSE_GRACE."""
+        cdef client_t* c = self.c
+        if self.closed or self.transport is None:
+            return
+        if c != NULL:
+            self.flush(&self.engine.e, c)
+            if c.blocked and c.out.len > c.out.off:
+                data = PyBytes_FromStringAndSize(c.out.data + c.out.off, c.out.len - c.out.off)
+                out_release(&self.engine.e, c)
+                self.transport.write(self.stage.wrap(data) if self.stage is not None else data)
+            timer_cancel(&self.engine.e.timers, &c.write_timer)
+        if self.stage is not None:
+            self.write_raw(self.stage.closing())
+        self.transport.close()
+        if self.closer is None and self.transport is not None and self.transport.get_write_buffer_size():
+            self.closer = self.listener.loop.call_later(CLOSE_GRACE, self.abort)
+
+    def abort(self):
+        """Close at once, dropping what is queued."""
+        if self.transport is not None and not self.closed:
+            self.transport.abort()
+
+    # -------------------------------------------------------------------------------------------- back-pressure
+
+    cdef stall(self):
+        """Stop reading until the client that this one's messages pile up at has caught up."""
+        cdef client_t* slow = self.engine.e.stalled_on
+        cdef Connection other
+        self.engine.e.stalled_on = NULL
+        if slow.closing or slow.handle == NULL or self.waiting or self.transport is None:
+            return
+        other = (<Client>slow.handle).conn
+        if other is self or other is None:
+            return
+        slow.stalls += 1
+        self.engine.e.stalls += 1
+        self.waiting = True
+        self.transport.pause_reading()
+        if other.waiters is None:
+            other.waiters = []
+        other.waiters.append(self)
+        if other.probe is None:
+            other.progress_seen = other.progress()
+            other.probe = self.listener.loop.call_later(STALL_PROBE, other.check_progress)
+
+    cdef uint64_t progress(self):
+        """Grows whenever the socket takes something."""
+        cdef int64_t left = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        return self.c.progress + self.c.handed - left
+
+    def check_progress(self):
+        self.probe = None
+        if not self.waiters or self.c == NULL or self.closed:
+            return
+        seen = self.progress()
+        if seen != self.progress_seen:
+            self.progress_seen = seen
+            self.probe = self.listener.loop.call_later(STALL_PROBE, self.check_progress)
+        else:
+            self.c.stuck = True
+            self.release_waiters()
+
+    cdef release_waiters(self):
+        cdef Connection w
+        cdef list waiters = self.waiters
+        self.waiters = None
+        if waiters:
+            for w in waiters:
+                w.waiting = False
+                if w.transport is not None and not w.closed and not (w.c != NULL and w.c.suspended):
+                    w.transport.resume_reading()
+
+
+class ClientProtocol(Connection, BufferedProtocol):
+    """A client connection. asyncio asks for BufferedProtocol by class, so the compiled base can't stand alone."""
+
+    __slots__ = ()
+
+
+cdef void flush_client(engine_t* e, client_t* c) noexcept:
+    cdef object conn = (<Client>c.handle).conn
+    if conn is not None:
+        (<Connection>conn).flush(e, c)
+
+
+cdef void on_write_deadline(engine_t* e, client_t* c) noexcept nogil:
+    with gil:
+        write_deadline(e, c)
+
+
+cdef void write_deadline(engine_t* e, client_t* c):
+    """Close a client whose socket took nothing for write_deadline; wait on where it did."""
+    cdef Connection conn = (<Client>c.handle).conn
+    cdef Py_ssize_t left
+    if conn is None or conn.transport is None or not c.blocked or c.closing:
+        return
+    left = conn.transport.get_write_buffer_size()
+    if left < c.handed:
+        c.progress += c.handed - left
+        c.handed = left
+        timer_arm(&e.timers, &c.write_timer, e.now_ns + e.write_deadline_ns, on_write_deadline, c)
+        return
+    e.slow_consumers += 1
+    e.slow_consumers_write += 1
+    c.account.slow_consumers += 1
+    hook_error(e, c, b"write_deadline", NULL, 0, 1, pending_bytes(c))
+    out_release(e, c)
+    close_client(e, c, SLOW_CONSUMER_WRITE_DEADLINE)
+    conn.abort()

@@ -1,0 +1,297 @@
+"""What the engine asks of Python about a client (natsc/engine/hooks.pyx): CONNECT, first PING, violations, log and trace.
+
+CONNECT's JSON is read as Go reads it: keys in any case, unknown ones ignored, a value of the wrong type refuses the
+connection, and a second CONNECT changes only what it names.
+"""
+
+from __future__ import annotations
+
+import json
+
+from natsc import errors
+from natsc.auth.users import AUTHENTICATION_ERROR, failure_text, log_label, raw_user
+from natsc.config.gotext import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from natsc._core import Client
+    from natsc.auth.users import Grant
+    from natsc.server.server import Server
+
+REFUSED, ACCEPTED, PENDING = range(3)  # natsc/engine/hooks.pxd
+
+PROTO_MAX = 1
+_INT64_MAX = 2**63 - 1
+
+# CONNECT's fields and their JSON types. object: a JSON object or null, not looked into.
+FIELDS: dict[str, type] = {
+    "verbose": bool, "pedantic": bool, "echo": bool, "tls_required": bool, "headers": bool, "no_responders": bool,
+    "new_account": bool, "protocol": int, "name": str, "lang": str, "version": str, "user": str, "pass": str,
+    "auth_token": str, "jwt": str, "nkey": str, "sig": str, "account": str, "proxy_sig": str, "remote_account": str,
+    "import": dict, "export": dict,
+}  # fmt: skip
+
+# What a client is before it says anything: the reference's defaults.
+DEFAULTS = {"verbose": True, "pedantic": True, "echo": True}
+
+# Fields whose values stay out of trace lines.
+_SECRETS = ("pass", "auth_token", "jwt", "sig", "proxy_sig")
+
+
+class BadConnect(ValueError):
+    """CONNECT's argument isn't JSON, or a field has the wrong type."""
+
+
+def parse_connect(arg: bytes) -> dict[str, Any]:
+    """The known fields that CONNECT's argument sets. Raises BadConnect."""
+    try:
+        parsed = json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadConnect(str(error)) from None
+    if parsed is None:
+        return {}
+    if not isinstance(parsed, dict):
+        raise BadConnect("not an object")
+    fields: dict[str, Any] = {}
+    for key, value in parsed.items():
+        name = key.lower()
+        kind = FIELDS.get(name)
+        if kind is None or value is None:
+            continue
+        # bool is an int to Python, not to JSON
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise BadConnect(f"wrong type of {name}")
+        if kind is int and not -_INT64_MAX - 1 <= value <= _INT64_MAX:
+            raise BadConnect(f"{name} out of range")
+        fields[name] = value.encode("utf-8", "replace").decode() if kind is str else value
+    return fields
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+class Handshake:
+    """The engine's hooks of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    # CONNECT
+
+    def on_connect(self, client: Client, arg: bytes) -> int:
+        """The first CONNECT or a later one; see natsc/engine/hooks.pyx for the answer."""
+        server = self.server
+        client.stop_auth_timer()
+        client.rtt_ns = max(client.age_ns, 1)
+        client.start_ping(True)
+        try:
+            fields = parse_connect(arg)
+        except BadConnect as error:
+            server.log_client(client, "error", f"invalid CONNECT: {error}")
+            client.close(errors.PROTOCOL_VIOLATION)
+            return REFUSED
+        again = client.connected
+        opts = client.opts = {**(client.opts or DEFAULTS), **fields}
+        opts.pop("jwt", None)  # means something in operator mode only
+        client.name = opts.get("name", "")
+        client.lang = opts.get("lang", "")
+        client.version = opts.get("version", "")
+        headers = bool(opts.get("headers")) and not server.options.no_header_support
+        client.configure(echo=opts["echo"], verbose=opts["verbose"], pedantic=opts["pedantic"], headers=headers)
+        if again:
+            client.drop_subscriptions()
+        tls = client.conn.tls if client.conn is not None else None
+        if server.auth.needs_thread(opts, tls=tls):
+            server.authenticate_in_thread(client, self._finish)
+            return PENDING
+        grant = server.auth.authenticate(opts, tls=tls, debug=server.client_debug(client), warn=server.log.warn)
+        return self._finish(client, grant)
+
+    def _finish(self, client: Client, grant: Grant | None) -> int:
+        """The rest of CONNECT, once it is known who the client is."""
+        opts: dict[str, Any] = client.opts or {}
+        if client.closing:
+            return REFUSED
+        if grant is None:
+            return self.refuse(client)
+        if not self.admit(client, grant):
+            return REFUSED
+        if opts.get("new_account") or opts.get("account"):
+            return self.refuse(client)
+        client.accept()
+        self._label(client)
+        if not 0 <= opts.get("protocol", 0) <= PROTO_MAX:
+            client.send_err(errors.INVALID_CLIENT_PROTOCOL)
+            client.close(errors.BAD_CLIENT_PROTOCOL_VERSION)
+            return REFUSED
+        if opts.get("no_responders") and not client.headers:
+            client.send_err(errors.NO_RESPONDERS_NEED_HEADERS)
+            client.close(errors.NO_RESPONDERS_REQUIRES_HEADERS)
+            return REFUSED
+        client.configure(no_responders=bool(opts.get("no_responders")))
+        if client.verbose:
+            if self.server.log.trace_on:
+                self.on_trace(client, "->>", b"OK", None)
+            client.send(b"+OK\r\n")
+        return ACCEPTED
+
+    def admit(self, client: Client, grant: Grant) -> bool:
+        """Gives a client what it was granted. False where its account is full: the client is closing then."""
+        server = self.server
+        account = server.account(grant.account_name)
+        if account is not client.account and account.at_connection_limit:
+            self.server.log_client(client, "error", errors.TOO_MANY_ACCOUNT_CONNECTIONS.decode())
+            client.send_err(errors.TOO_MANY_ACCOUNT_CONNECTIONS)
+            client.close(errors.MAX_ACCOUNT_CONNECTIONS_EXCEEDED)
+            return False
+        client.join(account)
+        client.grant = grant
+        client.user = grant.user
+        server.apply_limits(client)
+        client.set_permissions(server.compiled_permissions(grant))
+        if grant.expires is not None:
+            server.expire_later(client, grant.expires)
+        return True
+
+    def refuse(self, client: Client) -> int:
+        """Authorization Violation."""
+        connect = client.opts or {}
+        self.server.log_client(client, "error", failure_text(connect) if raw_user(connect) else AUTHENTICATION_ERROR)
+        client.send_err(errors.AUTHORIZATION_VIOLATION)
+        client.close(errors.AUTHENTICATION_VIOLATION)
+        return REFUSED
+
+    def _label(self, client: Client) -> None:
+        """How log lines name the client from now on; set by the first CONNECT."""
+        if client.label:
+            return
+        parts = []
+        if client.version:
+            parts.append(f"v{client.version}")
+        parts += [part for part in (client.lang, client.name) if part]
+        label = self.server.address(client)
+        if parts:
+            label += f" - {quote(':'.join(parts))}"
+        user = log_label(client.opts or {})
+        if user:
+            label += f" - {quote(f'{client.account.name}/{user}')}"
+        client.label = label
+
+    def on_first_op(self, client: Client) -> bool:
+        """Something before CONNECT although it is required: fine for a no_auth_user, a violation otherwise."""
+        auth = self.server.auth
+        if auth.admits_without_connect():
+            client.opts = dict(client.opts or DEFAULTS)
+            grant = auth.authenticate(client.opts, tls=client.conn.tls if client.conn is not None else None)
+            if grant is not None:
+                if not self.admit(client, grant):
+                    return False
+                client.accept()
+                return True
+        self.refuse(client)
+        return False
+
+    def on_first_ping(self, client: Client) -> None:
+        """Clients of protocol 1 learn with the first PONG which account they are in."""
+        if client.protocol >= 1:
+            client.send(self.server.info_line(client, connect_info=True))
+
+    # Violations
+
+    def on_violation(self, client: Client, which: int, subject: bytes, queue: bytes, sid: bytes) -> None:
+        """which: 0 publish, 1 reply, 2 subscribe, 3 tokens (natsc/engine/hooks.pxd)."""
+        name = go_quote(subject)
+        if which == 0:
+            text, line = f"Permissions Violation for Publish to {name}", f"Publish Violation - Subject {name}"
+        elif which == 1:
+            text, line = f"Permissions Violation for Publish with Reply of {name}", f"Publish Violation - Reply {name}"
+        elif which == 2:
+            text = f"Permissions Violation for Subscription to {name}"
+            line = f"Subscription Violation - Subject {name}, SID {go_text(sid)}"
+            if queue:
+                text += f" using queue {go_quote(queue)}"
+                line = f"Subscription Violation - Subject {name}, Queue: {go_quote(queue)}, SID {go_text(sid)}"
+        else:
+            text = f"Permissions Violation for Subscription to {name}, too many tokens"
+            line = f"Subscription Violation Too Many Tokens - Subject {name}, SID {go_text(sid)}"
+        client.send_err(text.encode("utf-8", "surrogateescape"))
+        self.server.log_client(client, "error", line)
+
+    def on_error(self, client: Client, what: str, detail: bytes, first: int, second: int) -> None:
+        """Something about a client that is to be logged; what is a name that natsc/engine gives."""
+        level, line = _ERROR_LINES[what](client, detail, first, second)
+        self.server.log_client(client, level, line)
+
+    # Tracing
+
+    def on_trace(self, client: Client, arrow: str, op: bytes, arg: bytes | None) -> None:
+        """An operation, in or out."""
+        text = go_text(op)
+        if arg is not None:
+            text += " " + (redact_connect(arg) if op == b"CONNECT" else go_text(arg))
+        self.server.log_client(client, "trace", f"{arrow} [{text}]")
+
+    def on_payload(self, client: Client, arrow: str, message: bytes, hdr_len: int) -> None:
+        """A message's payload, in or out; trace_headers shows the header block alone, max_traced_msg_len cuts it."""
+        options = self.server.options
+        if options.trace_headers:
+            if hdr_len <= 0:
+                return
+            message = message[: hdr_len - 4]
+        if not message:
+            return
+        limit = options.max_traced_msg_len
+        if limit and len(message) > limit:
+            text = go_quote(message[:limit])[:-1] + '..."'
+        else:
+            text = go_quote(message)
+        self.server.log_client(client, "trace", f"{arrow} MSG_PAYLOAD: [{text}]")
+
+
+def go_text(octets: bytes) -> str:
+    """Octets as Go prints a string (%s)."""
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def go_quote(octets: bytes) -> str:
+    """Octets as Go quotes a string (%q)."""
+    return quote(go_text(octets))
+
+
+def redact_connect(arg: bytes) -> str:
+    """CONNECT's argument for the log, without its secrets; where it can't be read nothing of it is shown."""
+    try:
+        fields = json.loads(arg.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return "[REDACTED]"
+    if isinstance(fields, dict):
+        fields = {key: "[REDACTED]" if key.lower() in _SECRETS else value for key, value in fields.items()}
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+# What is logged for hook_error's names: level and text of (client, detail, first, second).
+_ERROR_LINES = {
+    "parse": lambda c, d, state, i: ("error", f"Client parser ERROR, state={state}, i={i}: proto='{go_quote(d)}...'"),
+    "no_headers": lambda c, d, a, b: ("error", "message headers not supported"),
+    "pub_args": lambda c, d, a, b: ("error", f"processPub Parse Error: {go_quote(d)}"),
+    "sub_args": lambda c, d, a, b: ("error", f"processSub Parse Error: {go_quote(d)}"),
+    "unsub_args": lambda c, d, a, b: ("error", f"processUnsub Parse Error: {go_quote(d)}"),
+    "max_payload": lambda c, d, size, limit: ("error", f"maximum payload exceeded: {size} vs {limit}"),
+    "max_control_line": lambda c, d, limit, size: (
+        "error",
+        f"maximum control line exceeded: max_control_line {limit}, Buffer len {size} (snip: {go_quote(d)}...)",
+    ),
+    "max_subs": lambda c, d, a, b: ("error", "maximum subscriptions exceeded"),
+    "client_err": lambda c, d, a, b: ("error", f"Client Error {go_text(d)}"),
+    "auth_timeout": lambda c, d, a, b: ("debug", "Authentication Timeout"),
+    "stale": lambda c, d, a, b: ("debug", "Stale Client Connection - Closing"),
+    "write_deadline": lambda c, d, chunks, size: (
+        "notice",
+        f"Slow Consumer Detected: WriteDeadline of {c.conn.listener.write_deadline_text} exceeded with {chunks} chunks of "
+        f"{size} total bytes.",
+    ),
+    "max_pending": lambda c, d, a, b: ("notice", f"Slow Consumer Detected: MaxPending of {c.max_pending} Exceeded"),
+}
