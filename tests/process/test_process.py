@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -223,7 +224,10 @@ def test_interfaces_are_those_of_nats_server(nats_server: str, tmp_path: Path) -
             path = tmp_path / f"nats-server_{server.pid}.ports"
             deadline = time.monotonic() + 10
             while not (path.exists() and path.read_text()):
-                assert server.poll() is None and time.monotonic() < deadline
+                assert time.monotonic() < deadline
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(0.01)
+                    raise AssertionError("nats-server ended")
             urls = json.loads(path.read_text())["nats"]
         finally:
             server.kill()

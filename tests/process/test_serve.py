@@ -38,7 +38,12 @@ def failing(error: BaseException) -> Callable[[Options, Log], int]:
 
 def test_a_server_gets_complete_options(served: list[Options]) -> None:
     assert cli.main(["-p", "-1", "-a", "127.0.0.1", "-n", "one"]) == 0
-    assert (served[0].host, served[0].port, served[0].server_name, served[0].max_payload) == ("127.0.0.1", 0, "one", 1 << 20)
+    assert (served[0].host, served[0].port, served[0].server_name, served[0].max_payload) == (
+        "127.0.0.1",
+        0,
+        "one",
+        1 << 20,
+    )
 
 
 def test_the_exit_code_is_the_servers(monkeypatch: pytest.MonkeyPatch, served: list[Options]) -> None:
