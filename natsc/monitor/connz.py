@@ -108,9 +108,9 @@ def _select(server: Any, options: ConnzOptions, opened: list[Any], closed: list[
     """The connections that all filters let through."""
     if options.cid > 0:
         # An open connection with this id is shown whatever its account or user is.
-        found = [conn for conn in snapshot.connections(server) if conn.cid == options.cid] if options.state != "closed" else []
-        if found:
-            return found
+        found = snapshot.connection(server, options.cid) if options.state != "closed" else None
+        if found is not None:
+            return [found]
         return [conn for conn in closed if conn.cid == options.cid and _matches(conn, options)][:1]
     if not options.user and not options.mqtt_client:
         return opened + closed

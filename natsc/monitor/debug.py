@@ -9,6 +9,7 @@ from natsc.monitor.gojson import compact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
     from natsc.monitor.endpoints import Response
@@ -36,10 +37,14 @@ def expvars(server: Any, query: Query) -> Response:
 
 
 def stacksz(server: Any, query: Query) -> Response:
-    """The stack of every thread: file names, line numbers and source lines, no values."""
-    import traceback
-
-    parts = []
-    for ident, frame in sys._current_frames().items():
-        parts.append(f"thread {ident} [running]:\n" + "".join(traceback.format_stack(frame)))
-    return 200, "application/json", "\n".join(parts).encode("utf-8", "backslashreplace")
+    """The stack of every thread, innermost call first: names and places, neither values nor source text."""
+    lines: list[str] = []
+    for ident, innermost in sys._current_frames().items():
+        lines.append(f"thread {ident} [running]:")
+        frame: FrameType | None = innermost
+        while frame is not None:
+            code = frame.f_code
+            lines.append(f"{code.co_qualname}\n\t{code.co_filename}:{frame.f_lineno}")
+            frame = frame.f_back
+        lines.append("")
+    return 200, "application/json", "\n".join(lines).encode("utf-8", "backslashreplace")

@@ -43,25 +43,34 @@ SORT_BY: dict[str, tuple[Callable[[Any], Any], bool]] = {
 }
 
 
-class SublistStats:
-    """The counters of one account's subscriptions, or the sum over several accounts."""
+# Names of an account's subscription counters -> attributes of SublistStats.
+_COUNTERS = {
+    "num_inserts": "num_inserts",
+    "num_removes": "num_removes",
+    "num_matches": "num_matches",
+    "num_cache_hits": "cache_hits",
+}
 
-    __slots__ = (
-        "num_subscriptions", "num_cache", "num_inserts", "num_removes", "num_matches", "cache_hits", "max_fanout",
-        "total_fanout", "cached_results",
-    )  # fmt: skip
+
+class SublistStats:
+    """The counters of one account's subscriptions, or the sum over several accounts. How far results fan out isn't kept."""
+
+    __slots__ = ("cache_hits", "num_cache", "num_inserts", "num_matches", "num_removes", "num_subscriptions")
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.num_subscriptions = 0
+        self.num_cache = 0  # cached results; one cache serves all accounts
+        self.num_inserts = 0
+        self.num_removes = 0
+        self.num_matches = 0
+        self.cache_hits = 0
 
     def add(self, account: Any) -> None:
-        """Adds an account's counters; those that its engine doesn't keep stay as they are."""
-        stats = account.sublist_stats() if hasattr(account, "sublist_stats") else {}
+        """Adds an account's counters."""
+        counters = account.sublist_stats()
         self.num_subscriptions += account.num_subs
-        for name in ("num_cache", "num_inserts", "num_removes", "num_matches", "cache_hits", "total_fanout", "cached_results"):
-            setattr(self, name, getattr(self, name) + stats.get(name, 0))
-        self.max_fanout = max(self.max_fanout, stats.get("max_fanout", 0))
+        for name, attribute in _COUNTERS.items():
+            setattr(self, attribute, getattr(self, attribute) + counters[name])
 
     def as_json(self) -> dict[str, Any]:
         """The members that subsz and accountz show."""
@@ -72,8 +81,8 @@ class SublistStats:
             "num_removes": self.num_removes,
             "num_matches": self.num_matches,
             "cache_hit_rate": self.cache_hits / self.num_matches if self.num_matches else 0.0,
-            "max_fanout": self.max_fanout,
-            "avg_fanout": self.total_fanout / self.cached_results if self.total_fanout and self.cached_results else 0.0,
+            "max_fanout": 0,
+            "avg_fanout": 0.0,
         }
 
 
@@ -130,13 +139,18 @@ def certificate_expiry(server: Any) -> str:
 
 def certificate_path(options: Any) -> str:
     """The PEM file of the client listener's first certificate, empty without TLS."""
-    tls_options = getattr(options, "tls_config_opts", None)
+    tls_options = getattr(options, "tls_config", None)
     if tls_options is None:
         return ""
     if getattr(tls_options, "cert_file", ""):
         return tls_options.cert_file  # type: ignore[no-any-return]
     pairs = getattr(tls_options, "certificates", None) or ()
     return pairs[0][0] if pairs else ""
+
+
+def cached_results(server: Any) -> int:
+    """Subjects whose subscribers are cached."""
+    return server.engine.cached_matches  # type: ignore[no-any-return]
 
 
 # -- accounts ---------------------------------------------------------------------------------------------------------
@@ -161,6 +175,16 @@ def account(server: Any, name: str) -> Any | None:
 def connections(server: Any) -> list[Any]:
     """Handles of the clients that are connected."""
     return list(server.engine.clients())
+
+
+def num_connections(server: Any) -> int:
+    """How many clients are connected."""
+    return server.engine.num_clients  # type: ignore[no-any-return]
+
+
+def connection(server: Any, cid: int) -> Any | None:
+    """The handle of a connected client, None if there is none with this id."""
+    return server.engine.client(cid)
 
 
 def closed_connections(server: Any) -> list[Any]:

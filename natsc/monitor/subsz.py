@@ -41,6 +41,8 @@ def _head(server: Any, account: str) -> dict[str, Any]:
     for found in snapshot.accounts(server):
         if not account or found.name == account:
             stats.add(found)
+    if not account:
+        stats.num_cache = snapshot.cached_results(server)
     return {"server_id": server.server_id, "now": timestamp(snapshot.now_ns(server)), **stats.as_json()}
 
 

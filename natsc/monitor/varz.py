@@ -100,7 +100,7 @@ def _traffic(server: Any) -> dict[str, Any]:
     counts = (engine.in_msgs, engine.in_bytes)
     sent = (engine.out_msgs, engine.out_bytes)
     return {
-        "connections": len(snapshot.connections(server)),
+        "connections": snapshot.num_connections(server),
         "total_connections": server.total_connections,
         "routes": 0,
         "remotes": 0,
