@@ -190,6 +190,13 @@ def _max_sub_tokens(last: Last, key: str, token: Token | None, value: Any, opts:
     opts.max_sub_tokens = value
 
 
+def _log_format(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
+    """natsc's own directive."""
+    if as_str(value) not in ("text", "json"):
+        raise Finding(token, f"log_format should be 'text' or 'json', got {quote(value)}")
+    opts.log_format = value
+
+
 def _store_dir(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
     if opts.store_dir:
         raise Finding(token, "Duplicate 'store_dir' configuration")
@@ -351,6 +358,7 @@ _DIRECTIVES: dict[str, str | Callable[..., None]] = {
     "server_metadata": _server_metadata,
     "feature_flags": _feature_flags,
     "default_js_domain": _default_js_domain,
+    "log_format": _log_format,
     "store_dir": _store_dir,
     "storedir": _store_dir,
     "system_account": _nothing,

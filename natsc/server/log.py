@@ -75,7 +75,7 @@ class Log:
             labels = {level: f"[\x1b[{_COLOURS[level]}m{level}\x1b[0m] " for level in _LEVELS}
         self._labels = labels
         self._format: Callable[[str, str], str] = self._plain_line
-        if getattr(opts, "log_format", "") == "json":
+        if opts.log_format == "json":
             from natsc.server.log_json import JSONLines
 
             self._format = JSONLines(self._time, self._utc).line

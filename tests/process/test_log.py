@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from natsc.config import Options
+from natsc.config import ConfigError, Options, process_config_file
 from natsc.server.log import Log, LogError
 from natsc.server.log_sinks import StderrSink
 
@@ -387,6 +387,19 @@ def test_json_lines(capfd: pytest.CaptureFixture[str]) -> None:
     assert first.pop("timestamp").startswith("20")
     assert first == {"level": "info", "pid": os.getpid(), "event": "Server is ready"}
     assert (second["level"], second["client"], second["cid"]) == ("error", "127.0.0.1:4000", 7)
+
+
+def test_the_format_is_a_directive(tmp_path: Path) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text("log_format: json\n")
+    assert process_config_file(str(path)).log_format == "json"
+
+
+def test_a_format_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text("log_format: xml\n")
+    with pytest.raises(ConfigError, match=f"{path}:1:0: log_format should be 'text' or 'json', got \"xml\""):
+        process_config_file(str(path))
 
 
 def test_structlog_is_imported_for_json_alone() -> None:
