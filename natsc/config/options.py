@@ -14,8 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar
 
-    from natsc.config.gourl import URL
-
 NANOSECOND = 1
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -95,6 +93,38 @@ def _zero(kind: str) -> Any:
     simple = {"int": 0, "str": "", "bool": False, "float": 0.0, "list": list, "dict": dict, "set": set}
     base = kind.partition("[")[0]
     return simple[base] if base in simple else globals()[base]
+
+
+class URL(Struct):
+    """Of a route, gateway or leafnode remote. `host` keeps brackets and port; `password` None: none was given."""
+
+    scheme: str
+    username: str
+    password: str | None
+    host: str
+    path: str
+    __slots__ = tuple(__annotations__)
+
+    @property
+    def port(self) -> str:
+        _, colon, port = self.host.rpartition(":")
+        return port if colon and "]" not in port else ""
+
+    @property
+    def hostname(self) -> str:
+        name = self.host[: -len(self.port) - 1] if self.port else self.host.removesuffix(":")
+        return name[1:-1] if name.startswith("[") else name
+
+    def __str__(self) -> str:
+        return self.text(self.password)
+
+    def redacted(self) -> str:
+        return self.text("xxxxx" if self.password is not None else None)
+
+    def text(self, password: str | None) -> str:
+        user = self.username + ("" if password is None else f":{password}")
+        slashes = "//" if self.host or user or self.path.startswith("//") else ""
+        return f"{self.scheme}{':' if self.scheme else ''}{slashes}{user}{'@' if user else ''}{self.host}{self.path}"
 
 
 class SubjectPermission(Struct):
@@ -602,6 +632,7 @@ class Options(Struct):
     log_file: str
     log_size_limit: int
     log_max_files: int
+    log_format: str  # "" or "text": nats-server's lines; "json": natsc's own
     syslog: bool
     remote_syslog: str
     routes: list[URL]
@@ -641,7 +672,7 @@ class Options(Struct):
     ocsp_cache_config: OCSPCacheConfig | None
     proxies: ProxiesConfig | None
     in_config: dict[str, bool]  # booleans that the file sets, by Go's field name
-    in_cmdline: dict[str, bool]  # booleans that the command line sets
+    in_cmdline: dict[str, bool | int | str]  # the flags; a reload lays them over the file again
     max_mem_set: bool
     max_store_set: bool
     sync_set: bool

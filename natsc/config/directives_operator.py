@@ -1,0 +1,287 @@
+"""Operator mode: `operator`, `resolver`, `trusted_keys`: read and checked; natsc can't enforce any of it and refuses.
+
+A JWT's claims are read without checking its signature: the server will not start with them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from natsc.config import keys
+from natsc.config.directives_tls import client_tls
+from natsc.config.errors import ConfigError, Finding
+from natsc.config.gotext import GoError, parse_duration, quote, type_name
+from natsc.config.options import AccountResolverOpts
+from natsc.config.values import Last, Report, as_bool, as_int, as_str
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from natsc.config.options import Options
+    from natsc.config.parser import Token
+
+_JWT_START = "eyJ"
+_WRONG_RESOLVER = (
+    "error parsing account resolver, should be MEM or  URL(\"url\") or a map containing dir and type state=[FULL|CACHE])"
+)
+
+
+def operator(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
+    report.refused.append("operator")
+    names: list[str] = []
+    if type(value) is str:
+        names.append(value)
+    elif type(value) is list:
+        for entry in value:
+            bare = getattr(entry, "value", None)
+            if type(bare) is str:
+                names.append(bare)
+            elif hasattr(entry, "value"):
+                text = "unsupported type *conf.token where string is expected"
+                report.error(token, f"error parsing operators: {text}")
+            else:
+                report.error(token, f"error parsing operators: unsupported type {type_name(entry)}")
+    else:
+        report.error(token, f"error parsing operators: unsupported type {type_name(value)}")
+    opts.trusted_operators = []
+    for name in names:
+        try:
+            jwt, claims = _read_operator(name)
+        except GoError as error:
+            report.error(token, f"error parsing operator JWT: {error}")
+            continue
+        opts.operator_jwt.append(jwt)
+        opts.trusted_operators.append(claims)
+    if len(opts.trusted_operators) == 1:
+        only = opts.trusted_operators[0].get("nats", {})
+        if opts.account_resolver is None and only.get("account_server_url"):
+            opts.account_resolver = AccountResolverOpts(kind="URL", url=f"{only['account_server_url']}/accounts")
+        opts.system_account = opts.system_account or only.get("system_account", "")
+
+
+def _read_operator(name: str) -> tuple[str, dict[str, Any]]:
+    """(JWT, claims) of a file, or of the JWT itself."""
+    from natsc.config.parser import read_file
+
+    try:
+        text = read_file(name).decode("utf-8", "surrogateescape")
+    except ConfigError as error:
+        if not name.startswith(_JWT_START):
+            raise GoError(str(error)) from None
+        text = name
+    jwt = _undecorated(text)
+    return jwt, decode_claims(jwt, "operator")
+
+
+def _undecorated(text: str) -> str:
+    """The JWT between `-----BEGIN ... JWT-----` lines, or the whole text."""
+    lines = [line.strip() for line in text.splitlines()]
+    for index, line in enumerate(lines):
+        if line.startswith("---") and line.endswith("---") and index + 1 < len(lines):
+            return next((jwt for jwt in lines[index + 1 :] if jwt), "")
+    return text.strip()
+
+
+def decode_claims(jwt: str, kind: str) -> dict[str, Any]:
+    """The claims of a JWT of this kind ("operator", "account"...); the signature isn't checked."""
+    import binascii
+    import json
+
+    chunks = jwt.split(".")
+    if len(chunks) != 3:
+        raise GoError("expected 3 chunks")
+    try:
+        header, claims = (json.loads(_base64(chunk)) for chunk in chunks[:2])
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise GoError(f"illegal base64 data or JSON: {error}") from None
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        raise GoError("invalid JWT")
+    if str(header.get("typ", "")).upper() != "JWT":
+        raise GoError(f"not supported type {quote(str(header.get('typ', '')))}")
+    if header.get("alg") not in ("ed25519-nkey", "ed25519"):
+        raise GoError(f"unexpected {header.get('alg', '')} algorithm")
+    nats = claims.get("nats")
+    if not isinstance(nats, dict) or nats.get("type", kind) != kind:
+        raise GoError(f"not {kind} claim")
+    return claims
+
+
+def _base64(chunk: str) -> bytes:
+    import binascii
+
+    plain = chunk.replace("-", "+").replace("_", "/")
+    return binascii.a2b_base64(plain + "=" * (-len(plain) % 4))
+
+
+def resolver(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
+    report.unsupported.append("resolver")
+    if type(value) is str:
+        opts.account_resolver = None
+        _resolver_text(token, value, opts)
+    elif type(value) is dict:
+        opts.account_resolver = _resolver_map(last, token, value, report)
+    else:
+        raise Finding(token, f"error parsing operator resolver, wrong type {type_name(value)}")
+    if opts.account_resolver is None:
+        report.error(token, _WRONG_RESOLVER)
+
+
+def _resolver_text(token: Token | None, value: str, opts: Options) -> None:
+    import re
+
+    from natsc.config.urls import parse_url
+
+    if re.search(r"(?i)(MEM|MEMORY)\s*", value):
+        opts.account_resolver = AccountResolverOpts(kind="MEM")
+        return
+    found = re.search(r'(?i)(?:URL){1}(?:\({1}\s*"?([^\s"]*)"?\s*\){1})?\s*', value)
+    if found is None:
+        return
+    url = found[1] or ""
+    try:
+        parse_url(url, "account resolver")
+    except GoError as error:
+        raise Finding(token, str(error)) from None
+    opts.account_resolver = AccountResolverOpts(kind="URL", url=url if url.endswith("/") else url + "/")
+
+
+def _resolver_map(
+    last: Last, token: Token | None, fields: dict[str, Any], report: Report
+) -> AccountResolverOpts | None:
+    def field(name: str, convert: Any, otherwise: Any) -> Any:
+        return convert(last.unwrap(fields[name])[1]) if name in fields else otherwise
+
+    found = AccountResolverOpts(
+        dir=field("dir", as_str, ""),
+        kind=field("type", as_str, "").upper(),
+        allow_delete=field("allow_delete", as_bool, False),
+        hard_delete=field("hard_delete", as_bool, False),
+        limit=field("limit", as_int, 0),
+    )
+    try:
+        for name in ("ttl", "interval", "timeout"):
+            if name in fields:
+                setattr(found, name, parse_duration(as_str(last.unwrap(fields[name])[1])))
+    except GoError as error:
+        raise Finding(token, str(error)) from None
+    if found.kind == "CACHE":
+        _check_dir(found.dir, token, report)
+        for name, given in (
+            ("sync", found.interval),
+            ("allow_delete", found.allow_delete),
+            ("hard_delete", "hard_delete" in fields),
+        ):
+            if given:
+                report.error(token, f"CACHE does not accept {name}")
+    elif found.kind == "FULL":
+        _check_dir(found.dir, token, report)
+        if found.ttl:
+            report.error(token, "FULL does not accept ttl")
+        if "hard_delete" in fields and not found.allow_delete:
+            report.error(token, "hard_delete has no effect without delete")
+    elif found.kind in ("MEM", "MEMORY"):
+        found.kind = "MEM"
+        return found
+    else:
+        return None
+    _check_store(found.dir, token)
+    return found
+
+
+def _check_dir(path: str, token: Token | None, report: Report) -> None:
+    if not path:
+        report.error(token, "dir has no value and needs to point to a directory")
+    elif os.path.exists(path) and not (os.path.isdir(path) and os.stat(path).st_mode & 0o200):
+        report.error(token, "dir needs to point to an accessible directory")
+
+
+def _check_store(path: str, token: Token | None) -> None:
+    """The directory is created when the server starts, which it doesn't with an operator."""
+    if not path:
+        raise Finding(token, "mkdir : no such file or directory")
+    if os.path.isfile(path):
+        raise Finding(token, f"mkdir {path}: not a directory")
+
+
+def resolver_tls(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
+    opts.account_resolver_tls_config = client_tls(token, report)
+
+
+def resolver_preload(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
+    if type(value) is not dict:
+        raise Finding(token, "preload should be a map of account_public_key:account_jwt")
+    report.unsupported.append("resolver_preload")
+    opts.resolver_preloads = {}
+    for _, name, at, jwt in last.items(value):
+        if type(jwt) is not str:
+            report.error(at, "preload map value should be a string JWT")
+            continue
+        try:
+            decode_claims(jwt, "account")
+        except GoError:
+            report.error(at, "invalid account JWT")
+            continue
+        opts.resolver_preloads[name] = jwt
+
+
+def resolver_pinned_accounts(
+    last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report
+) -> None:
+    report.unsupported.append("resolver_pinned_accounts")
+    what = "error parsing resolver_pinned_accounts: unsupported type"
+    opts.resolver_pinned_accounts = set(_strings(what, last, token, value, report))
+
+
+def trusted_keys(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
+    report.refused.append("trusted_keys")
+    what = "error parsing trusted: unsupported type"
+    try:
+        opts.trusted_keys = _strings(what, last, token, value, report)
+    except Finding as finding:
+        report.errors.append(finding)
+    at = last.token if type(value) is list else token
+    for trusted in opts.trusted_keys:
+        if not keys.is_public_key(trusted, keys.PREFIX_OPERATOR):
+            report.error(at, f"trust key {quote(trusted)} required to be a valid public operator nkey")
+
+
+def _strings(what: str, last: Last, token: Token | None, value: Any, report: Report) -> list[str]:
+    if type(value) is str:
+        return [value]
+    if type(value) is not list:
+        raise Finding(token, f"{what} {type_name(value)}")
+    found = []
+    for entry in value:
+        at, bare = last.unwrap(entry)
+        if type(bare) is str:
+            found.append(bare)
+        else:
+            report.error(at, f"{what} in array {type_name(bare)}")
+    return found
+
+
+def validate_operators(opts: Options) -> None:
+    """The rules of operator mode, as far as they don't need JWTs to be verified."""
+    if not opts.trusted_operators:
+        raise ConfigError("default sentinel requires operators and accounts")
+    if opts.account_resolver is None:
+        raise ConfigError("operators require an account resolver to be configured")
+    if opts.accounts:
+        raise ConfigError("operators do not allow Accounts to be configured directly")
+    if opts.users or opts.nkeys:
+        raise ConfigError("operators do not allow users to be configured directly")
+    if opts.trusted_keys:
+        raise ConfigError("conflicting options for 'TrustedKeys' and 'TrustedOperators'")
+    systems = [claims.get("nats", {}).get("system_account", "") for claims in opts.trusted_operators]
+    if opts.system_account:
+        if any(systems) and opts.system_account not in systems:
+            raise ConfigError("system_account in config and operator JWT must be identical")
+    elif not systems[0] and opts.account_resolver.kind in ("FULL", "CACHE"):
+        needed = "the system account needs to be specified in configuration or the operator jwt"
+        raise ConfigError(f"using nats based account resolver - {needed}")
+    for pinned in opts.resolver_pinned_accounts:
+        if not keys.is_public_key(pinned, keys.PREFIX_ACCOUNT):
+            raise ConfigError(f"pinned account key {quote(pinned)} is not a valid public account nkey")
+    if opts.auth_callout is not None:
+        raise ConfigError("operators do not allow authorization callouts to be configured directly")
