@@ -59,7 +59,7 @@ class Certificate:
             for tag, start, stop in tbs[6:]:
                 if tag == _EXTENSIONS:
                     self._read_extensions(*_content(der, start, stop, _SEQUENCE))
-        except (IndexError, UnicodeDecodeError) as error:
+        except (IndexError, ValueError) as error:
             raise MalformedCertificate("x509: malformed certificate") from error
 
     def _read_extensions(self, start: int, stop: int) -> None:

@@ -15,7 +15,6 @@ then the token or the single user. (Operator JWTs and nkeys come before the user
 from __future__ import annotations
 
 import os
-import re
 from _operator import _compare_digest as constant_time_equal  # hmac.compare_digest, without loading hmac and OpenSSL
 
 from natsc.config.gotext import quote
@@ -44,7 +43,7 @@ REDACTED = "[REDACTED]"
 
 # bcrypt reads no more than this; the Python package refuses longer passwords where Go's ignores the rest.
 _BCRYPT_BYTES_MAX = 72
-_BCRYPT = re.compile(r"\$2[abxy]\$\d{2}\$", re.ASCII)
+_BCRYPT_PREFIXES = ("$2a$", "$2b$", "$2x$", "$2y$")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -92,7 +91,8 @@ class Authenticator:
         self._anonymous = ""
         if self._only_system_account_has_users(opts):
             self._add_anonymous(previous)
-        self.auth_required: bool = bool(self._users or opts.nkeys or self._username or self._token)
+        self._has_nkeys = bool(opts.nkeys)
+        self.auth_required: bool = bool(self._users or self._has_nkeys or self._username or self._token)
         self._has_bcrypt = any(
             map(is_bcrypt, (self._token, self._password, *(user.password or "" for user in self._users.values())))
         )
@@ -140,7 +140,6 @@ class Authenticator:
         *,
         tls: PeerCertificates | None = None,
         conn_type: str = "STANDARD",
-        remote_ip: str | None = None,
         debug: Sink | None = None,
         warn: Sink | None = None,
     ) -> Grant | None:
@@ -166,6 +165,8 @@ class Authenticator:
 
     def _find(self, connect: Connect, tls: PeerCertificates | None, conn_type: str, debug: Sink, warn: Sink) -> User | None:
         """The configured user that this connection claims to be; None: none, so that token or single user decide."""
+        if self._has_nkeys and _text(connect, "nkey"):
+            raise _Refused
         if not self._users:
             return None
         if self._tls_map:
@@ -174,7 +175,7 @@ class Authenticator:
                 warn(f"User {quote(_text(connect, 'user'))} found in connect proto, but user required from cert")
             connect["user"] = user.username
             return user
-        if self.no_auth_user and not any(_text(connect, field) for field in ("user", "pass", "auth_token", "nkey")):
+        if self.no_auth_user and not any(_text(connect, field) for field in ("user", "pass", "auth_token")):
             anyone = self._users.get(self.no_auth_user)
             if anyone is not None:
                 connect["user"] = anyone.username
@@ -228,7 +229,10 @@ class Authenticator:
             debug("Multiple peer certificates found, selecting first")
         from natsc.auth import certificate, dn
 
-        peer = certificate.Certificate(chain[0])
+        try:
+            peer = certificate.Certificate(chain[0])
+        except certificate.MalformedCertificate as error:
+            raise _Refused(str(error)) from error
         if not (peer.dns_names or peer.emails or peer.uris or certificate.subject_text(peer.subject)):
             raise _Refused("User required in cert, none found")
         for kind, names in (("email", peer.emails), ("SAN", peer.dns_names), ("URI", peer.uris)):
@@ -363,7 +367,8 @@ def compare_passwords(stored: str, given: str) -> bool:
 
 def is_bcrypt(password: str) -> bool:
     """Whether a configured password or token is a bcrypt hash."""
-    return password.startswith("$") and _BCRYPT.match(password) is not None
+    cost = password[4:6]
+    return password[:4] in _BCRYPT_PREFIXES and password[6:7] == "$" and cost.isascii() and cost.isdigit()
 
 
 def raw_user(connect: Connect) -> str:

@@ -423,13 +423,16 @@ class TLSLayer:
         """Raises TLSError unless the peer's key is in `pinned` (hexadecimal SHA-256 of its SubjectPublicKeyInfo)."""
         from hashlib import sha256
 
-        from natsc.auth.certificate import Certificate
+        from natsc.auth.certificate import Certificate, MalformedCertificate
 
         certs = self.peer_certs()
         if not certs:
             debug("Failed pinned cert test as client did not provide a certificate")
             raise TLSError("certificate not pinned")
-        key_id = sha256(Certificate(certs[0]).spki).hexdigest()
+        try:
+            key_id = sha256(Certificate(certs[0]).spki).hexdigest()
+        except MalformedCertificate as error:
+            raise TLSError(f"tls: failed to parse client certificate: {error}") from error
         if key_id not in pinned:
             debug(f"Failed pinned cert test for key id: {key_id}")
             raise TLSError("certificate not pinned")

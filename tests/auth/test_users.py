@@ -143,9 +143,14 @@ def test_a_broken_hash_lets_nobody_in() -> None:
     assert not compare_passwords("$2a$04$short", "$2a$04$short")
 
 
-def test_a_password_that_only_looks_like_a_hash_is_a_password() -> None:
-    assert not is_bcrypt("$2a$4$x")
-    assert compare_passwords("$2a$4$x", "$2a$4$x")
+@pytest.mark.parametrize("password", ["", "$", "$2a$", "$2a$4$x", "$2c$04$x", "$2a$0x$x", "$2a$²²$x", "x$2a$04$x"])
+def test_a_password_that_only_looks_like_a_hash_is_a_password(password: str) -> None:
+    assert not is_bcrypt(password)
+    assert compare_passwords(password, password)
+
+
+def test_a_hash_is_told_by_its_start() -> None:
+    assert is_bcrypt("$2a$04$")
 
 
 def test_nkey_users_alone_let_nobody_in() -> None:
@@ -224,9 +229,16 @@ def test_no_auth_user_stands_for_those_without_credentials() -> None:
     assert auth.auth_required and not auth.auth_required_in_info
 
 
-@pytest.mark.parametrize("connect", [{"user": "x"}, {"pass": "x"}, {"auth_token": "x"}, {"nkey": "x"}])
+@pytest.mark.parametrize("connect", [{"user": "x"}, {"pass": "x"}, {"auth_token": "x"}])
 def test_no_auth_user_stands_for_nobody_with_credentials(connect: dict[str, object]) -> None:
     assert users(("a", "pw"), no_auth_user="a").authenticate(connect) is None
+
+
+def test_an_nkey_counts_as_credentials_only_where_nkeys_are_configured() -> None:
+    opts = Options(users=[User(username="a", password="pw")], no_auth_user="a")
+    assert Authenticator(opts).authenticate({"nkey": "UBBB"}) is not None
+    opts.nkeys = [NkeyUser(nkey="UAAA")]
+    assert Authenticator(opts).authenticate({"nkey": "UBBB"}) is None
 
 
 def test_no_auth_user_with_bcrypt_password_is_refused_as_by_nats_server() -> None:
