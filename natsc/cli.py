@@ -92,7 +92,7 @@ def _configure(args: Sequence[str]) -> Options:
         flag_table.apply(opts, flags)
         set_baseline_options(opts)
         validate_options(opts)
-    except (flag_table.FlagConflict, ConfigError) as error:
+    except ConfigError as error:
         raise _Exit(1, str(error)) from None
     opts.unsupported.extend(flag_table.unsupported(flags))
     if opts.refused:

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from natsc.config import Options
+    from natsc.config import ConfigError, Options
     from natsc.config.options import URL
     from natsc.goflag import FlagValue
 
@@ -110,10 +110,6 @@ _SECRET = frozenset(("user", "pass", "auth"))
 _URLS = frozenset(("routes", "cluster", "cluster_listen"))
 
 
-class FlagConflict(Exception):
-    """Flags that don't fit together or name something unusable; str() is the text after "nats-server: "."""
-
-
 def last(flags: Flags, *names: str) -> FlagValue | None:
     """The value of the last of `flags` with one of `names` (aliases of one flag), or None where none was given."""
     value: FlagValue | None = None
@@ -138,10 +134,9 @@ def assign(opts: Options, flags: Flags) -> None:
 
 
 def apply(opts: Options, flags: Flags) -> None:
-    """Lays `flags` over `opts`, which hold defaults or what the configuration file said. Raises FlagConflict,
-    ConfigError.
+    """Lays `flags` over `opts`, which hold defaults or what the configuration file said. Raises ConfigError.
 
-    Keeps them in opts.in_cmdline, from where a reload lays them over what it read from the file.
+    Keeps them in opts.in_cmdline, for `read_again`.
     """
     opts.in_cmdline = dict(flags)
     assign(opts, flags)
@@ -161,7 +156,26 @@ def apply(opts: Options, flags: Flags) -> None:
     _set_tls(opts, flags)
     cluster = opts.cluster
     if opts.routes_str and not cluster.listen_str and not cluster.host and not cluster.port:
-        raise FlagConflict("solicited routes require cluster capabilities, e.g. --cluster")
+        raise _conflict("solicited routes require cluster capabilities, e.g. --cluster")
+
+
+def read_again(opts: Options) -> Options:
+    """For a reload: what the file of `opts` says now, and the same flags over it. Raises ConfigError.
+
+    Defaults are not filled in and nothing is validated yet.
+    """
+    from natsc.config import process_config_file
+
+    fresh = process_config_file(opts.config_file)
+    apply(fresh, opts.in_cmdline)
+    return fresh
+
+
+def _conflict(text: str) -> ConfigError:
+    """Flags that don't fit together, or name something unusable."""
+    from natsc.config import ConfigError
+
+    return ConfigError(text)
 
 
 def _set_cluster(opts: Options) -> None:
@@ -179,16 +193,16 @@ def _set_cluster(opts: Options) -> None:
         url = gourl.parse(cluster.listen_str)
         host, port = gourl.split_host_port(url.host)
     except gourl.URLError as error:
-        raise FlagConflict(str(error)) from None
+        raise _conflict(str(error)) from None
     if not port:
-        raise FlagConflict("EOF")
+        raise _conflict("EOF")
     cluster.host = host
     cluster.port = -1 if random_port else _port(port)
     if url.user is None:
         cluster.username = cluster.password = ""
         return
     if url.password is None:
-        raise FlagConflict("expected cluster password to be set")
+        raise _conflict("expected cluster password to be set")
     cluster.username, cluster.password = url.user, url.password
 
 
@@ -198,7 +212,7 @@ def _port(text: str) -> int:
     try:
         return gotext.parse_int(text)
     except gotext.GoError as error:
-        raise FlagConflict(str(error)) from None
+        raise _conflict(str(error)) from None
 
 
 def _routes(text: str) -> list[URL]:
@@ -210,7 +224,7 @@ def _routes(text: str) -> list[URL]:
     try:
         return [parse_url(route, "route") for route in text.split(",")]
     except GoError as error:
-        raise FlagConflict(str(error)) from None
+        raise _conflict(str(error)) from None
 
 
 def _set_tls(opts: Options, flags: Flags) -> None:
@@ -222,9 +236,9 @@ def _set_tls(opts: Options, flags: Flags) -> None:
         opts.tls_config = None
         return
     if not opts.tls_cert:
-        raise FlagConflict("TLS Server certificate must be present and valid")
+        raise _conflict("TLS Server certificate must be present and valid")
     if not opts.tls_key:
-        raise FlagConflict("TLS Server private key must be present and valid")
+        raise _conflict("TLS Server private key must be present and valid")
     from natsc.config.directives_tls import load
     from natsc.config.options import TLSConfigOpts
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from natsc import cli, flags, goflag
-from natsc.config import Options, process_config_file
+from natsc.config import ConfigError, Options, process_config_file
 from natsc.config.options import TLSConfigOpts
 
 
@@ -80,8 +80,7 @@ def test_a_flag_wins_over_the_file(config: Path, args: str, field: str, value: o
 def test_the_flags_are_kept_for_a_reload(config: Path) -> None:
     opts = options("-p 1 -D=false -n flag", config)
     config.write_text("port: 4444\ndebug: true\nserver_name: other\nmax_payload: 100\n")
-    again = process_config_file(str(config))
-    flags.apply(again, opts.in_cmdline)
+    again = flags.read_again(opts)
     assert (again.port, again.debug, again.server_name, again.max_payload) == (1, False, "flag", 100)
 
 
@@ -107,7 +106,7 @@ def test_routes() -> None:
 
 
 def test_a_route_that_is_no_url() -> None:
-    with pytest.raises(flags.FlagConflict, match="error parsing route url"):
+    with pytest.raises(ConfigError, match="error parsing route url"):
         options("-cluster nats://127.0.0.1:-1 -routes nats://a:b")
 
 
