@@ -73,7 +73,7 @@ class Struct:
 
 _SECRET = frozenset((
     "password", "authorization", "token", "jetstream_key", "jetstream_old_key", "key_password", "srk_password",
-    "nkey_seed", "operator_jwt", "resolver_preloads", "default_sentinel", "routes_str",
+    "nkey_seed", "operator_jwt", "resolver_preloads", "default_sentinel", "routes_str", "in_cmdline",
 ))  # fmt: skip
 
 
