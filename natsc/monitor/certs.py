@@ -1,4 +1,4 @@
-"""TLS connections and certificates as the monitoring endpoints describe them: versions, cipher suites, names, digests, expiry."""
+"""TLS connections and certificates as the monitoring endpoints describe them: versions, suites, names and digests."""
 
 from __future__ import annotations
 

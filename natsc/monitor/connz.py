@@ -25,7 +25,19 @@ _STATES = {"": "open", "open": "open", "closed": "closed", "any": "all", "all": 
 class ConnzOptions:
     """What to show. The defaults are those of a request without a query."""
 
-    __slots__ = ("account", "auth", "cid", "limit", "mqtt_client", "offset", "sort", "state", "subs", "subs_detail", "user")
+    __slots__ = (
+        "account",
+        "auth",
+        "cid",
+        "limit",
+        "mqtt_client",
+        "offset",
+        "sort",
+        "state",
+        "subs",
+        "subs_detail",
+        "user",
+    )
 
     def __init__(self, query: Query) -> None:
         """Decodes a query in the order in which the reference finds its errors. Raises BadRequest."""

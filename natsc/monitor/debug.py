@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def expvars(server: Any, query: Query) -> Response:
     """The program's name and its memory.
 
-    Arguments stay out: they may hold passwords, tokens and URLs with both, and no list of what to hide keeps up with them.
+    Arguments stay out: they may hold passwords, tokens and URLs with both, and no list of what to hide keeps up with
+    them.
     """
     import gc
 

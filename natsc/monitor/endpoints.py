@@ -1,8 +1,8 @@
 """Which function answers which path.
 
-An endpoint takes (server, query) and returns a Response: status, content type (empty: decided from the body) and the body, bytes
-or an iterator of pieces. It raises BadRequest for what the caller got wrong. Paths are matched as Go's ServeMux matches them:
-exactly, after a redirect to the clean form of a path with doubled slashes or dots.
+An endpoint takes (server, query) and returns a Response: status, content type (empty: decided from the body) and the
+body, bytes or an iterator of pieces. It raises BadRequest for what the caller got wrong. Paths are matched as Go's
+ServeMux matches them: exactly, after a redirect to the clean form of a path with doubled slashes or dots.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def _sniff(body: Body) -> str:
 
 
 def _redirect(method: str, location: str) -> tuple[int, Headers, Body]:
-    location = "".join([char if " " < char < "\x7f" else "".join([f"%{b:02x}" for b in _raw(char)]) for char in location])
+    location = "".join(
+        [char if " " < char < "\x7f" else "".join([f"%{b:02x}" for b in _raw(char)]) for char in location]
+    )
     if method not in ("GET", "HEAD"):
         return 307, [("Location", location)], b""
     shown = location

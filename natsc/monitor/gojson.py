@@ -1,8 +1,8 @@
 """Values to text exactly as Go prints them: JSON (two-space indented or compact), times, durations, quoted strings.
 
-Why not json.dumps: Go escapes <, > and &, prints 2.0 as 2, marks bytes that are no UTF-8 with an escape, and json.dumps with an
-indent is the slow pure-Python encoder anyway. `stream` renders a long list piece by piece, so that a scrape of a hundred
-thousand connections neither blocks the event loop nor holds the whole text in memory.
+Why not json.dumps: Go escapes <, > and &, prints 2.0 as 2, marks bytes that are no UTF-8 with an escape, and
+json.dumps with an indent is the slow pure-Python encoder anyway. `stream` renders a long list piece by piece, so that
+a scrape of a hundred thousand connections neither blocks the event loop nor holds the whole text in memory.
 
 Text that came from the network is expected as str decoded with `surrogateescape`.
 """
@@ -74,7 +74,8 @@ def _scalar(value: JSON) -> str:
 
 
 def indented(value: JSON, pad: str = "\n") -> str:
-    """`value` with two spaces of indentation a level; `pad` is the line break and indentation of the line it starts on."""
+    """`value` with two spaces of indentation a level; `pad` is the line break and indentation of the line it starts
+    on."""
     if isinstance(value, dict):
         if not value:
             return "{}"
@@ -99,7 +100,8 @@ def compact(value: JSON) -> str:
 
 
 def stream(head: dict[str, JSON], key: str, items: Iterable[JSON]) -> Iterator[bytes]:
-    """The object `head` with one more member at its end, the list `items`, in pieces of about PIECE_CHARS characters."""
+    """The object `head` with one more member at its end, the list `items`, in pieces of about PIECE_CHARS
+    characters."""
     opening = indented(head)[:-2]  # without the closing line break and brace
     parts = [opening, "," if head else "", "\n  ", quote(key), ": ["]
     size = len(opening)
@@ -120,7 +122,8 @@ def stream(head: dict[str, JSON], key: str, items: Iterable[JSON]) -> Iterator[b
 
 
 def timestamp(wall_ns: int, local: bool = False) -> str:
-    """RFC 3339 with up to nine decimals, none at the end that are zero. In UTC, or with `local` in the process's time zone."""
+    """RFC 3339 with up to nine decimals, none at the end that are zero. In UTC, or with `local` in the process's time
+    zone."""
     seconds, fraction = divmod(wall_ns, _NS)
     broken = time.localtime(seconds) if local else time.gmtime(seconds)
     text = time.strftime("%Y-%m-%dT%H:%M:%S", broken)

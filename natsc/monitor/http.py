@@ -1,11 +1,11 @@
 """The monitoring port: an HTTP/1.1 server on the server's own event loop, and its entry point `start_monitor`.
 
 Invariants:
-1. One request of a connection is answered a turn of the loop, and none while the peer doesn't read its answers: a peer costs one
-   answer's piece, what the transport buffers, and MAX_BUFFERED_BYTES of requests to come.
-2. Every connection is bounded in time: HEADER_TIMEOUT for a request's head (and a TLS handshake), WRITE_TIMEOUT for progress of
-   an answer, and LINGER after the last answer. An idle one between requests may stay until its place is needed: at
-   MAX_CONNECTIONS the one idle for longest makes room, and if none is idle the newcomer is closed.
+1. One request of a connection is answered a turn of the loop, and none while the peer doesn't read its answers: a
+   peer costs one answer's piece, what the transport buffers, and MAX_BUFFERED_BYTES of requests to come.
+2. Every connection is bounded in time: HEADER_TIMEOUT for a request's head (and a TLS handshake), WRITE_TIMEOUT for
+   progress of an answer, and LINGER after the last answer. An idle one between requests may stay until its place is
+   needed: at MAX_CONNECTIONS the one idle for longest makes room, and if none is idle the newcomer is closed.
 3. A long answer is made in pieces, one a turn of the loop, so that a scrape doesn't hold up messages.
 """
 
@@ -349,14 +349,13 @@ async def start_monitor(
 ) -> Monitor | None:
     """Opens the configured monitoring port, None if there isn't one.
 
-    `tls_context` gives the TLS context for a connection over HTTPS, so that reloaded certificates count at once; it must not ask
-    for client certificates. Without it the contexts are made from the options' certificate. Raises MonitorError.
+    `tls_context` gives the TLS context for a connection over HTTPS, so that reloaded certificates count at once; it
+    must not ask for client certificates. Without it the contexts are made from the options' certificate. Raises
+    MonitorError.
     """
     options = server.options
     if options.http_port and options.https_port:
-        raise MonitorError(
-            f"can't specify both HTTP ({options.http_port}) and HTTPs ({options.https_port}) ports"
-        )
+        raise MonitorError(f"can't specify both HTTP ({options.http_port}) and HTTPs ({options.https_port}) ports")
     port = options.http_port or options.https_port
     if not port:
         return None
@@ -378,17 +377,16 @@ async def start_monitor(
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A listening socket. No host and 0.0.0.0 mean all addresses, of IPv6 too where the system has it. Raises MonitorError."""
+    """A listening socket. No host and 0.0.0.0 mean all addresses, of IPv6 too where the system has it. Raises
+    MonitorError."""
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104
-        candidates: list[tuple[int, Any]] = [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]  # noqa: S104
+    if host in ("", "0.0.0.0", "::"):
+        candidates: list[tuple[int, Any]] = [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
     else:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError:
-            raise MonitorError(
-                f"can't listen to the monitor port: listen tcp: lookup {host}: no such host"
-            ) from None
+            raise MonitorError(f"can't listen to the monitor port: listen tcp: lookup {host}: no such host") from None
         # As in Go, a name that has several addresses is bound to its first IPv4 one.
         found.sort(key=lambda entry: entry[0] != socket.AF_INET)
         candidates = [(found[0][0], found[0][4])]

@@ -29,7 +29,8 @@ class BadRequest(Exception):
 
 
 def percent_decode(text: str) -> str | None:
-    """`text` with its percent escapes undone; None when one of them is malformed. Bytes that are no UTF-8 become surrogates."""
+    """`text` with its percent escapes undone; None when one of them is malformed. Bytes that are no UTF-8 become
+    surrogates."""
     if "%" not in text:
         return text
     if _BAD_ESCAPE.search(text) is not None:

@@ -38,7 +38,8 @@ def cores() -> int:
 class CPUMeter:
     """Processor use between one reading and the next, in percent of one core with one decimal.
 
-    The first reading covers the time since the meter was made; readings within WINDOW_NS of each other repeat the last value.
+    The first reading covers the time since the meter was made; readings within WINDOW_NS of each other repeat the
+    last value.
     """
 
     __slots__ = ("_last_cpu_ns", "_last_ns", "_percent")

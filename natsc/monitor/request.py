@@ -5,7 +5,8 @@ Invariants:
 2. What is buffered before a request is complete is at most MAX_HEAD_BYTES and what one read brings.
 3. Once `next` has raised, the connection is lost: the fault's answer, if it has one, is the last thing to send.
 
-Which requests are refused, and with which text, follows Go's net/http, which the reference uses (RFC 9112 where it is silent).
+Which requests are refused, and with which text, follows Go's net/http, which the reference uses (RFC 9112 where it is
+silent).
 """
 
 from __future__ import annotations
@@ -129,9 +130,7 @@ class RequestParser:
         """Where the head ends in the buffer, behind its empty line; -1 when that isn't there yet."""
         start = max(self._scanned - 3, 0)
         self._scanned = len(self._buffer)
-        ends = [
-            at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := self._buffer.find(mark, start)) >= 0
-        ]
+        ends = [at + len(mark) for mark in (b"\n\r\n", b"\n\n") if (at := self._buffer.find(mark, start)) >= 0]
         return min(ends, default=-1)
 
     def _apply_headers(self, request: Request, headers: list[tuple[bytes, bytes]]) -> None:

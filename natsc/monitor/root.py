@@ -44,7 +44,8 @@ _PAGE = """<!DOCTYPE html>
 
 
 def root(server: Any, base_path: str) -> Response:
-    """`base_path` is / or a clean path without a slash at its end; links are relative to it, so that proxies may prefix them."""
+    """`base_path` is / or a clean path without a slash at its end; links are relative to it, so that proxies may
+    prefix them."""
     snapshot.count_request(server, "/")
     prefix = "." if base_path == "/" else "." + base_path
     links = "\n".join([f'    <a href="{prefix}{path}">{title}</a>' for title, path in _LINKS])

@@ -1,8 +1,8 @@
 """What monitoring reads of the server, its engine, accounts and connections: the one place that knows their shapes.
 
-Counters are read where they stand, without copying: one thread runs both the data plane and the monitoring port, so whatever is
-read between two turns of the loop is consistent. Nothing here changes the server but the request counters and the PING that
-measures a round trip nobody has measured yet.
+Counters are read where they stand, without copying: one thread runs both the data plane and the monitoring port, so
+whatever is read between two turns of the loop is consistent. Nothing here changes the server but the request counters
+and the PING that measures a round trip nobody has measured yet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ FEATURE_FLAGS = {
     "js_snapshot_sources": False,
 }
 
-# connz's sort option -> (what to sort by, descending). `idle`, `uptime`, `stop` and `reason` need more than an attribute.
+# connz's sort option -> (what to sort by, descending). `idle`, `uptime`, `stop` and `reason` need more than an
+# attribute.
 SORT_BY: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "": (attrgetter("cid"), False),
     "cid": (attrgetter("cid"), False),
@@ -53,7 +54,8 @@ _COUNTERS = {
 
 
 class SublistStats:
-    """The counters of one account's subscriptions, or the sum over several accounts. How far results fan out isn't kept."""
+    """The counters of one account's subscriptions, or the sum over several accounts. How far results fan out isn't
+    kept."""
 
     __slots__ = ("cache_hits", "num_cache", "num_inserts", "num_matches", "num_removes", "num_subscriptions")
 
@@ -201,7 +203,8 @@ def account_name(conn: Any) -> str:
 
 
 def authorized_user(conn: Any) -> str:
-    """Who a connection says to be: nkey, user name, the JWT's key, or a placeholder in place of a token. Never a secret."""
+    """Who a connection says to be: nkey, user name, the JWT's key, or a placeholder in place of a token. Never a
+    secret."""
     opts = conn.opts or {}
     for name in ("nkey", "user"):
         value = opts.get(name)

@@ -1,12 +1,14 @@
-"""TLS under the monitoring port: an adapter between a TCP transport and a connection, over the ssl module's memory buffers.
+"""TLS under the monitoring port: an adapter between a TCP transport and a connection, over the ssl module's memory
+buffers.
 
-The event loop's own TLS would do but for three things: certificates must be those of the latest reload, a plain HTTP request
-deserves an answer that says what is wrong, and a failed handshake belongs in the server's log.
+The event loop's own TLS would do but for three things: certificates must be those of the latest reload, a plain HTTP
+request deserves an answer that says what is wrong, and a failed handshake belongs in the server's log.
 """
 
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,10 +154,8 @@ class TLSConnection:
     def close(self) -> None:
         """Says goodbye in TLS, sends what waits and closes."""
         if self._ready:
-            try:
+            with suppress(ssl.SSLError):  # the peer's goodbye hasn't come, and isn't waited for
                 self._tls.unwrap()
-            except ssl.SSLError:  # the peer's goodbye hasn't come, and isn't waited for
-                pass
             self._flush()
         self._transport.close()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from natsc.monitor.endpoints import Response
     from natsc.monitor.params import Query
 
+
 def varz(server: Any, query: Query) -> Response:
     """Ignores its query, as the reference does."""
     snapshot.count_request(server, "/varz")

@@ -1,4 +1,5 @@
-"""A server, its engine, accounts and connections as the monitoring endpoints see them, with values chosen by the test."""
+"""A server, its engine, accounts and connections as the monitoring endpoints see them, with values chosen by the
+test."""
 
 from __future__ import annotations
 
@@ -92,12 +93,31 @@ class Engine:
 
 def options(**values: Any) -> SimpleNamespace:
     base: dict[str, Any] = {
-        "http_host": "127.0.0.1", "http_port": -1, "http_base_path": "", "https_port": 0, "max_conn": 65536, "max_subs": 0,
-        "ping_interval": 120 * SECOND, "max_pings_out": 2, "auth_timeout": 2.0, "max_control_line": 4096,
-        "max_payload": 1048576, "max_pending": 67108864, "tls_timeout": 2.0, "write_deadline": 10 * SECOND,
-        "write_timeout": "", "config_digest": "", "tags": [], "metadata": {}, "feature_flags": {}, "system_account": "",
-        "no_system_account": False, "jetstream": False, "tls_config": None, "proxies": None,
-    }  # fmt: skip
+        "http_host": "127.0.0.1",
+        "http_port": -1,
+        "http_base_path": "",
+        "https_port": 0,
+        "max_conn": 65536,
+        "max_subs": 0,
+        "ping_interval": 120 * SECOND,
+        "max_pings_out": 2,
+        "auth_timeout": 2.0,
+        "max_control_line": 4096,
+        "max_payload": 1048576,
+        "max_pending": 67108864,
+        "tls_timeout": 2.0,
+        "write_deadline": 10 * SECOND,
+        "write_timeout": "",
+        "config_digest": "",
+        "tags": [],
+        "metadata": {},
+        "feature_flags": {},
+        "system_account": "",
+        "no_system_account": False,
+        "jetstream": False,
+        "tls_config": None,
+        "proxies": None,
+    }
     base.update(values)
     return SimpleNamespace(**base)
 
@@ -115,15 +135,23 @@ class Server:
         self.clock = Clock()
         self.server_id = self.server_name = "NABC"
         self.info = {
-            "server_id": "NABC", "server_name": "NABC", "version": "2.15.1", "proto": 1, "go": "go1.27.2", "host": "127.0.0.1",
-            "port": 4222, "git_commit": "b2fd3ef",
-        }  # fmt: skip
+            "server_id": "NABC",
+            "server_name": "NABC",
+            "version": "2.15.1",
+            "proto": 1,
+            "go": "go1.27.2",
+            "host": "127.0.0.1",
+            "port": 4222,
+            "git_commit": "b2fd3ef",
+        }
         self.start_ns = self.config_load_ns = NOW_NS - 12 * SECOND
         self.total_connections = len(self.engine.clients()) + len(self.closed)
         self.http_req_stats: dict[str, int] = {}
 
 
-def get(server: Server, path: str, query: str = "", base: str = "/", method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+def get(
+    server: Server, path: str, query: str = "", base: str = "/", method: str = "GET"
+) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and the whole body of one request to an endpoint."""
     from natsc.monitor.endpoints import answer
 

@@ -24,13 +24,51 @@ def cids(server: Server, query: str) -> list[int]:
 def busy() -> Server:
     glob, a = Account("$G"), Account("A")
     conns = [
-        Conn(5, glob, [(b"x", None, b"1", 0, 0)], in_msgs=1, out_msgs=9, in_bytes=3, out_bytes=7, pending_bytes=2, rtt_ns=500),
-        Conn(3, a, [(b"foo.>", b"q", b"1", 1, 5), (b"y", None, b"2", 0, 0)], in_msgs=2, out_msgs=8, in_bytes=1, out_bytes=9,
-             pending_bytes=1, rtt_ns=442_999, opts={"user": "bob", "pass": "p"}, name="n<1>", lang="python", version="1.2", stalls=4),
-        Conn(4, a, opts={"auth_token": "t"}, last_activity_ns=NOW_NS - SECOND, start_ns=NOW_NS - 90 * SECOND, rtt_ns=6_708_625),
-    ]  # fmt: skip
+        Conn(
+            5,
+            glob,
+            [(b"x", None, b"1", 0, 0)],
+            in_msgs=1,
+            out_msgs=9,
+            in_bytes=3,
+            out_bytes=7,
+            pending_bytes=2,
+            rtt_ns=500,
+        ),
+        Conn(
+            3,
+            a,
+            [(b"foo.>", b"q", b"1", 1, 5), (b"y", None, b"2", 0, 0)],
+            in_msgs=2,
+            out_msgs=8,
+            in_bytes=1,
+            out_bytes=9,
+            pending_bytes=1,
+            rtt_ns=442_999,
+            opts={"user": "bob", "pass": "p"},
+            name="n<1>",
+            lang="python",
+            version="1.2",
+            stalls=4,
+        ),
+        Conn(
+            4,
+            a,
+            opts={"auth_token": "t"},
+            last_activity_ns=NOW_NS - SECOND,
+            start_ns=NOW_NS - 90 * SECOND,
+            rtt_ns=6_708_625,
+        ),
+    ]
     closed = [
-        Conn(1, glob, [(b"gone", None, b"9", 0, 0)], stop_ns=NOW_NS - 3 * SECOND, reason="Client Closed", opts={"user": "eve"}),
+        Conn(
+            1,
+            glob,
+            [(b"gone", None, b"9", 0, 0)],
+            stop_ns=NOW_NS - 3 * SECOND,
+            reason="Client Closed",
+            opts={"user": "eve"},
+        ),
         Conn(2, a, stop_ns=NOW_NS - 5 * SECOND, reason="Authentication Failure", opts={"user": "bob"}),
     ]
     return Server(conns, closed, [glob, a])
@@ -39,26 +77,50 @@ def busy() -> Server:
 def test_no_connections() -> None:
     _, _, body = get(Server(), "/connz")
     assert body.decode() == (
-        '{\n  "server_id": "NABC",\n  "now": "2027-01-15T08:00:00.123456789Z",\n  "num_connections": 0,\n  "total": 0,\n'
-        '  "offset": 0,\n  "limit": 1024,\n  "connections": []\n}'
+        '{\n  "server_id": "NABC",\n  "now": "2027-01-15T08:00:00.123456789Z",\n  "num_connections": 0,\n'
+        '  "total": 0,\n  "offset": 0,\n  "limit": 1024,\n  "connections": []\n}'
     )
 
 
 def test_members_of_a_silent_connection() -> None:
     (entry,) = load(Server([Conn(9)]))["connections"]
     assert list(entry) == [
-        "cid", "kind", "type", "ip", "port", "start", "last_activity", "rtt", "uptime", "idle", "pending_bytes", "in_msgs",
-        "out_msgs", "in_bytes", "out_bytes", "subscriptions",
-    ]  # fmt: skip
+        "cid",
+        "kind",
+        "type",
+        "ip",
+        "port",
+        "start",
+        "last_activity",
+        "rtt",
+        "uptime",
+        "idle",
+        "pending_bytes",
+        "in_msgs",
+        "out_msgs",
+        "in_bytes",
+        "out_bytes",
+        "subscriptions",
+    ]
     assert (entry["rtt"], entry["uptime"], entry["kind"], entry["type"]) == ("0s", "9s", "Client", "nats")
 
 
 def test_members_with_everything() -> None:
     entry = load(busy(), "auth=1&subs=detail&cid=3")["connections"][0]
     assert list(entry)[12:] == [
-        "out_msgs", "in_bytes", "out_bytes", "stalls", "subscriptions", "name", "lang", "version", "authorized_user", "account",
-        "subscriptions_list_detail", "name_tag",
-    ]  # fmt: skip
+        "out_msgs",
+        "in_bytes",
+        "out_bytes",
+        "stalls",
+        "subscriptions",
+        "name",
+        "lang",
+        "version",
+        "authorized_user",
+        "account",
+        "subscriptions_list_detail",
+        "name_tag",
+    ]
     assert (entry["authorized_user"], entry["account"], entry["name_tag"], entry["rtt"]) == ("bob", "A", "A", "442µs")
     assert entry["subscriptions_list_detail"] == [
         {"subject": "foo.>", "qgroup": "q", "sid": "1", "msgs": 1, "max": 5, "cid": 3},
@@ -88,8 +150,13 @@ def test_closed_connections_have_an_end() -> None:
     assert entry["authorized_user"] == "eve"
     assert not {"account", "name_tag"} & set(entry)
     assert entry["subscriptions_list_detail"][0] == {
-        "account": "$G", "account_tag": "$G", "subject": "gone", "sid": "9", "msgs": 0, "cid": 1,
-    }  # fmt: skip
+        "account": "$G",
+        "account_tag": "$G",
+        "subject": "gone",
+        "sid": "9",
+        "msgs": 0,
+        "cid": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -136,10 +203,16 @@ def test_which_connections_in_which_order(query: str, expected: list[int]) -> No
 @pytest.mark.parametrize(
     ("query", "count", "total", "limit"),
     [
-        ("", 3, 3, 1024), ("limit=2", 2, 3, 2), ("state=all", 5, 5, 1024), ("acc=A", 2, 2, 1024), ("user=bob", 1, 3, 1024),
-        ("cid=3", 1, 3, 1), ("cid=77&limit=9", 0, 3, 1), ("state=closed&acc=A", 1, 1, 1024),
+        ("", 3, 3, 1024),
+        ("limit=2", 2, 3, 2),
+        ("state=all", 5, 5, 1024),
+        ("acc=A", 2, 2, 1024),
+        ("user=bob", 1, 3, 1024),
+        ("cid=3", 1, 3, 1),
+        ("cid=77&limit=9", 0, 3, 1),
+        ("state=closed&acc=A", 1, 1, 1024),
     ],
-)  # fmt: skip
+)
 def test_the_numbers_before_the_list(query: str, count: int, total: int, limit: int) -> None:
     body = load(busy(), query)
     assert (body["num_connections"], body["total"], body["limit"]) == (count, total, limit)
@@ -168,7 +241,9 @@ def test_bad_parameters(query: str, text: str) -> None:
 
 
 def test_tls_connections_show_version_and_suite() -> None:
-    layer = SimpleNamespace(version=lambda: "TLSv1.2", cipher=lambda: ("ECDHE-RSA-AES128-GCM-SHA256", "", 128), peer_certs=lambda: None)
+    layer = SimpleNamespace(
+        version=lambda: "TLSv1.2", cipher=lambda: ("ECDHE-RSA-AES128-GCM-SHA256", "", 128), peer_certs=lambda: None
+    )
     entry = load(Server([Conn(1, conn=SimpleNamespace(tls=layer))]))["connections"][0]
     assert (entry["tls_version"], entry["tls_cipher_suite"]) == ("1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")
 

@@ -14,7 +14,7 @@ from natsc.monitor import gojson
     ("text", "expected"),
     [
         ("a<b>&c", r'"a\u003cb\u003e\u0026c"'),
-        ("\x01\n\t\"\\", r'"\u0001\n\t\"\\"'),
+        ('\x01\n\t"\\', r'"\u0001\n\t\"\\"'),
         ("é\x7f", '"é\x7f"'),
         ("\u2028", r'"\u2028"'),
         ("a\udcffb", r'"a\ufffdb"'),
@@ -27,9 +27,19 @@ def test_strings_are_escaped_as_go_escapes_them(text: str, expected: str) -> Non
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(2.0, "2"), (0.0, "0"), (0.375, "0.375"), (0.47368421052631576, "0.47368421052631576"), (1e-7, "1e-7"), (1e-5, "0.00001"),
-     (1e20, "100000000000000000000"), (1e21, "1e+21"), (1.5e-10, "1.5e-10"), (-0.5, "-0.5")],
-)  # fmt: skip
+    [
+        (2.0, "2"),
+        (0.0, "0"),
+        (0.375, "0.375"),
+        (0.47368421052631576, "0.47368421052631576"),
+        (1e-7, "1e-7"),
+        (1e-5, "0.00001"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (1.5e-10, "1.5e-10"),
+        (-0.5, "-0.5"),
+    ],
+)
 def test_floats_are_printed_as_go_prints_them(value: float, expected: str) -> None:
     assert gojson.number(value) == expected
 
@@ -84,8 +94,16 @@ def test_local_times_show_their_offset(zone: str, suffix: str, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0s"), (59.9, "59s"), (60, "1m0s"), (3661, "1h1m1s"), (90061, "1d1h1m1s"), (366 * 86400 + 1, "1y1d0h0m1s"), (-1.5, "-1s")],
-)  # fmt: skip
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m0s"),
+        (3661, "1h1m1s"),
+        (90061, "1d1h1m1s"),
+        (366 * 86400 + 1, "1y1d0h0m1s"),
+        (-1.5, "-1s"),
+    ],
+)
 def test_uptime(seconds: float, expected: str) -> None:
     assert gojson.uptime(int(seconds * 1_000_000_000)) == expected
 
@@ -93,10 +111,17 @@ def test_uptime(seconds: float, expected: str) -> None:
 @pytest.mark.parametrize(
     ("ns", "expected"),
     [
-        (0, "0s"), (1, "1ns"), (1_500, "1.5µs"), (442_000, "442µs"), (6_708_625, "6.708625ms"), (1_000_000_000, "1s"),
-        (90_500_000_000, "1m30.5s"), (3_600_000_000_000, "1h0m0s"), (-1_000_000, "-1ms"),
+        (0, "0s"),
+        (1, "1ns"),
+        (1_500, "1.5µs"),
+        (442_000, "442µs"),
+        (6_708_625, "6.708625ms"),
+        (1_000_000_000, "1s"),
+        (90_500_000_000, "1m30.5s"),
+        (3_600_000_000_000, "1h0m0s"),
+        (-1_000_000, "-1ms"),
     ],
-)  # fmt: skip
+)
 def test_durations(ns: int, expected: str) -> None:
     assert gojson.duration(ns) == expected
 

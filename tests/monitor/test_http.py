@@ -318,7 +318,7 @@ def test_a_port_in_use() -> None:
 def test_all_addresses() -> None:
     import socket
 
-    listener = open_listener("0.0.0.0", 0)  # noqa: S104
+    listener = open_listener("0.0.0.0", 0)
     for host in ("127.0.0.1", "::1") if listener.family == socket.AF_INET6 else ("127.0.0.1",):
         socket.create_connection((host, listener.getsockname()[1])).close()
     listener.close()

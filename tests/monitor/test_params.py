@@ -33,8 +33,15 @@ def test_booleans(text: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("yes", '"yes"'), ("tRUE", '"tRUE"'), ('"<', r'"\"<"'), ("\n", r'"\n"'), ("é\u2028\udcff\0", r'"é\u2028\xff\x00"')]
-)  # fmt: skip
+    ("text", "shown"),
+    [
+        ("yes", '"yes"'),
+        ("tRUE", '"tRUE"'),
+        ('"<', r'"\"<"'),
+        ("\n", r'"\n"'),
+        ("é\u2028\udcff\0", r'"é\u2028\xff\x00"'),
+    ],
+)
 def test_a_bad_boolean_is_named(text: str, shown: str) -> None:
     with pytest.raises(BadRequest) as caught:
         decode_bool({"x": text}, "x")
@@ -43,17 +50,33 @@ def test_a_bad_boolean_is_named(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", 0), ("5", 5), ("+5", 5), ("-5", -5), ("007", 7), ("-0", 0), ("9223372036854775807", 2**63 - 1), ("-9223372036854775808", -(2**63))],
-)  # fmt: skip
+    [
+        ("", 0),
+        ("5", 5),
+        ("+5", 5),
+        ("-5", -5),
+        ("007", 7),
+        ("-0", 0),
+        ("9223372036854775807", 2**63 - 1),
+        ("-9223372036854775808", -(2**63)),
+    ],
+)
 def test_integers(text: str, expected: int) -> None:
     assert decode_int({"x": text}, "x") == expected
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("x", "invalid syntax"), ("0x10", "invalid syntax"), ("1_0", "invalid syntax"), (" 5", "invalid syntax"), ("٣", "invalid syntax"),
-     ("9223372036854775808", "value out of range"), ("9" * 5000, "value out of range")],
-)  # fmt: skip
+    [
+        ("x", "invalid syntax"),
+        ("0x10", "invalid syntax"),
+        ("1_0", "invalid syntax"),
+        (" 5", "invalid syntax"),
+        ("٣", "invalid syntax"),
+        ("9223372036854775808", "value out of range"),
+        ("9" * 5000, "value out of range"),
+    ],
+)
 def test_bad_integers(text: str, problem: str) -> None:
     with pytest.raises(BadRequest) as caught:
         decode_int({"limit": text}, "limit")
@@ -61,7 +84,8 @@ def test_bad_integers(text: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("-1", "invalid syntax"), ("+1", "invalid syntax"), ("18446744073709551616", "value out of range")]
+    ("text", "problem"),
+    [("-1", "invalid syntax"), ("+1", "invalid syntax"), ("18446744073709551616", "value out of range")],
 )
 def test_bad_unsigned_integers(text: str, problem: str) -> None:
     with pytest.raises(BadRequest) as caught:

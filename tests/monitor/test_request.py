@@ -42,7 +42,8 @@ GOOD = [
     b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
     b"CONNECT a.b:80 HTTP/1.1\r\nHost: x\r\n\r\n",
     b"POST /varz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /connz HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST /varz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: x\r\n\r\nGET /connz HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /varz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: x\r\n\r\n"
+    b"GET /connz HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" * 3,
     b"GET /varz HTTP/1.1\r\nX: y\r\n folded\r\nHost: x\r\n\r\n",
 ]
@@ -141,7 +142,9 @@ def test_an_expectation_that_nobody_meets() -> None:
     assert request.unexpected
 
 
-@pytest.mark.parametrize("body", [b"x\r\n", b"\r\n", b"-1\r\n", b"3\r\nabcd\r\n", b"f" * 20 + b"\r\n", b"1" * 300, b"fffffff\r\n"])
+@pytest.mark.parametrize(
+    "body", [b"x\r\n", b"\r\n", b"-1\r\n", b"3\r\nabcd\r\n", b"f" * 20 + b"\r\n", b"1" * 300, b"fffffff\r\n"]
+)
 def test_a_malformed_chunk_ends_the_connection_without_an_answer(body: bytes) -> None:
     requests, reply = parse(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
     assert len(requests) == 1

@@ -29,9 +29,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [
-        (NameOID.COUNTRY_NAME, "US"), (NameOID.ORGANIZATION_NAME, "Foo, Bar"), (NameOID.COMMON_NAME, "localhost"),
+        (NameOID.COUNTRY_NAME, "US"),
+        (NameOID.ORGANIZATION_NAME, "Foo, Bar"),
+        (NameOID.COMMON_NAME, "localhost"),
         (NameOID.EMAIL_ADDRESS, "x@y.z"),
-    ]  # fmt: skip
+    ]
     name = x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
     signed = (
         x509.CertificateBuilder()
@@ -99,7 +101,10 @@ def test_plain_http_is_told_what_is_wrong(certificate: tuple[Path, Path]) -> Non
 
 
 @pytest.mark.parametrize("data", [b"NOPENOPE\r\n", b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01\x00\x02\x01\x00" * 9])
-def test_a_failed_handshake_is_logged_once(certificate: tuple[Path, Path], data: bytes) -> None:
+def test_a_failed_handshake_is_logged_once(
+    certificate: tuple[Path, Path], data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("natsc.monitor.http.HEADER_TIMEOUT", 0.2)
     server = secure_server(certificate)
     talk(server, certificate, data, secure=False)
     assert len(server.log.lines) == 2
