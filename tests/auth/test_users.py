@@ -244,7 +244,7 @@ def test_an_nkey_counts_as_credentials_only_where_nkeys_are_configured() -> None
 def test_no_auth_user_with_bcrypt_password_is_refused_as_by_nats_server() -> None:
     connect: dict[str, object] = {}
     auth = users(("a", BCRYPT_S3CR3T), no_auth_user="a")
-    assert auth.needs_thread(connect) and connect == {}
+    assert not auth.needs_thread(connect) and connect == {}
     assert auth.authenticate(connect) is None
     assert failure_text(connect) == 'authentication error - User "a"'
 
