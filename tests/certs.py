@@ -37,7 +37,9 @@ def _as_list(relative_name: Any) -> list[Attribute]:
 class Pair:
     """A certificate and its private key. `cert_file` and `key_file` are PEM files in `directory`."""
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, directory: Path, stem: str) -> None:
+    def __init__(
+        self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, directory: Path, stem: str
+    ) -> None:
         self.certificate = certificate
         self.key = key
         self.der = certificate.public_bytes(serialization.Encoding.DER)

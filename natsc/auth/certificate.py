@@ -88,7 +88,10 @@ def rdn_sequence_text(subject: Subject) -> str:
 def domain_components(subject: Subject) -> list[str]:
     """The values of the DC attributes in the certificate's order."""
     return [
-        value for relative_name in subject for oid, value in relative_name if oid == _DOMAIN_COMPONENT and value is not None
+        value
+        for relative_name in subject
+        for oid, value in relative_name
+        if oid == _DOMAIN_COMPONENT and value is not None
     ]
 
 

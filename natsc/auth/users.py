@@ -120,7 +120,9 @@ class Authenticator:
         user = self._users.get(self.no_auth_user) if self.no_auth_user else None
         return user is not None and not user.proxy_required and _type_allowed(user, conn_type)
 
-    def needs_thread(self, connect: Connect, *, tls: PeerCertificates | None = None, conn_type: str = "STANDARD") -> bool:
+    def needs_thread(
+        self, connect: Connect, *, tls: PeerCertificates | None = None, conn_type: str = "STANDARD"
+    ) -> bool:
         """Whether authenticate() will compare a bcrypt hash, and so belongs on a worker thread."""
         if not self._has_bcrypt:
             return False
@@ -163,7 +165,9 @@ class Authenticator:
             return None
         return self._grant(user, connect)
 
-    def _find(self, connect: Connect, tls: PeerCertificates | None, conn_type: str, debug: Sink, warn: Sink) -> User | None:
+    def _find(
+        self, connect: Connect, tls: PeerCertificates | None, conn_type: str, debug: Sink, warn: Sink
+    ) -> User | None:
         """The configured user that this connection claims to be; None: none, so that token or single user decide."""
         if self._has_nkeys and _text(connect, "nkey"):
             raise _Refused
@@ -203,7 +207,9 @@ class Authenticator:
         elif self._token:
             proven = compare_passwords(self._token, _text(connect, "auth_token"))
         elif self._username:
-            proven = self._username == _text(connect, "user") and compare_passwords(self._password, _text(connect, "pass"))
+            proven = self._username == _text(connect, "user") and compare_passwords(
+                self._password, _text(connect, "pass")
+            )
         else:
             proven = False
         if not proven:
@@ -436,7 +442,9 @@ def _types_with_mapping(opts: Options) -> frozenset[str]:
         types.add("STANDARD")
     websocket, mqtt, leaf = opts.websocket, opts.mqtt, opts.leaf_node
     # MQTT and leaf nodes over WebSocket map by their own switch, with the certificate of the WebSocket's door.
-    over_websocket = bool(websocket and websocket.port and websocket.tls_config is not None and websocket.tls_config.verify)
+    over_websocket = bool(
+        websocket and websocket.port and websocket.tls_config is not None and websocket.tls_config.verify
+    )
     if websocket and websocket.port and websocket.tls_map:
         types.add("WEBSOCKET")
     if mqtt and mqtt.port and mqtt.tls_map:

@@ -198,7 +198,9 @@ def _set_suites(context: ssl.SSLContext, names: list[str] | None) -> None:
         # Security level 1 is Go's floor: RSA keys of 1024 bits.
         context.set_ciphers(":".join([*chosen, "@SECLEVEL=1"]))
     except ssl.SSLError:
-        raise TLSConfigError(f"cipher suites not supported by {ssl.OPENSSL_VERSION}: {', '.join(names or ())}") from None
+        raise TLSConfigError(
+            f"cipher suites not supported by {ssl.OPENSSL_VERSION}: {', '.join(names or ())}"
+        ) from None
 
 
 def _set_curves(context: ssl.SSLContext, names: list[str] | None) -> None:
@@ -467,7 +469,9 @@ def _error_text(error: ssl.SSLError) -> str:
     reason = error.reason or ""
     if reason in _REASONS:
         return _REASONS[reason]
-    alert = _ALERTS.get(reason.removeprefix("SSLV3_").removeprefix("TLSV13_").removeprefix("TLSV1_").removeprefix("ALERT_"))
+    alert = _ALERTS.get(
+        reason.removeprefix("SSLV3_").removeprefix("TLSV13_").removeprefix("TLSV1_").removeprefix("ALERT_")
+    )
     if alert is not None and reason.startswith(("SSLV3_", "TLSV1")):
         return f"remote error: tls: {alert}"
     return f"tls: {reason.lower().replace('_', ' ')}" if reason else f"tls: {error}"

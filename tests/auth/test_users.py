@@ -307,7 +307,9 @@ def test_a_dn_with_a_repeated_part_matches_no_other_name(authority: Authority) -
 
 def test_certificate_maps_by_subject_with_unknown_attributes(authority: Authority) -> None:
     peer = Peer(
-        authority.client(name((NameOID.COMMON_NAME, "x"), (NameOID.EMAIL_ADDRESS, "a@b.c"), (NameOID.COUNTRY_NAME, "DE"))).der
+        authority.client(
+            name((NameOID.COMMON_NAME, "x"), (NameOID.EMAIL_ADDRESS, "a@b.c"), (NameOID.COUNTRY_NAME, "DE"))
+        ).der
     )
     grant = mapped("CN=x,C=DE").authenticate({}, tls=peer)
     assert grant is not None and grant.user == "CN=x,C=DE"

@@ -63,7 +63,9 @@ def test_header(header: bytes, expected: tuple[str, int, str, int] | None, step:
 
 
 @pytest.mark.parametrize("step", [1, 1000])
-@pytest.mark.parametrize("data", [b"CONNECT {}\r\nPING\r\n", b"\x16\x03\x01\x02\x00\x01", b"PROXYX", b"PING\r\nPING\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"CONNECT {}\r\nPING\r\n", b"\x16\x03\x01\x02\x00\x01", b"PROXYX", b"PING\r\nPING\r\n"]
+)
 def test_a_connection_without_header_keeps_its_bytes(data: bytes, step: int) -> None:
     found = feed(data, step)
     assert found.length == 0

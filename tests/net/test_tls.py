@@ -398,18 +398,14 @@ def test_key_of_another_certificate(authority: Authority) -> None:
     cert_file, key_file = authority.server().cert_file, authority.server().key_file
     with pytest.raises(TLSConfigError) as error:
         server_context(TLSConfigOpts(cert_file=cert_file, key_file=key_file))
-    assert str(error.value) == (
-        "error parsing X509 certificate/key pair: tls: private key does not match public key"
-    )
+    assert str(error.value) == ("error parsing X509 certificate/key pair: tls: private key does not match public key")
 
 
 def test_files_that_are_not_there(authority: Authority) -> None:
     pair = authority.server()
     with pytest.raises(TLSConfigError) as error:
         server_context(TLSConfigOpts(certificates=[(pair.cert_file, pair.key_file), ("/nope", pair.key_file)]))
-    assert str(error.value) == (
-        "error parsing X509 certificate/key pair 2/2: open /nope: no such file or directory"
-    )
+    assert str(error.value) == ("error parsing X509 certificate/key pair 2/2: open /nope: no such file or directory")
     with pytest.raises(TLSConfigError, match="^open /nope: no such file or directory$"):
         server_context(options(authority, ca_file="/nope"))
 
