@@ -101,7 +101,7 @@ def parse_int(text: str) -> int:
         # Go takes 017 and 0_17 for 0o17.
         prefix = 1 if base == 8 and digits[1] not in "oO" else 2
         digits = digits[prefix:].removeprefix("_")
-    if not digits.isascii() or not digits[:1].isalnum():
+    if not digits.isascii() or not digits[:1].isalnum() or not digits.replace("_", "").isalnum():
         raise ValueError(_PARSE_ERROR)
     try:
         value = int(digits, base)
