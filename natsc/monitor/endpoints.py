@@ -103,7 +103,7 @@ def _redirect(method: str, location: str) -> tuple[int, Headers, Body]:
     shown = location
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&#34;"), ("'", "&#39;")):
         shown = shown.replace(char, entity)
-    body = f'<a href="{shown}">Temporary Redirect</a>.\n\n' if method == "GET" else ""
+    body = f'<a href="{shown}">Temporary Redirect</a>.\n\n'
     return 307, [("Content-Type", "text/html; charset=utf-8"), ("Location", location)], body.encode()
 
 

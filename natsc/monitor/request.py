@@ -55,7 +55,7 @@ class Request:
         self.path = path
         self.query = query
         self.http10 = http10
-        self.keep_alive = not http10
+        self.keep_alive = not http10 and method != "CONNECT"  # nobody tunnels through here
         self.says_keep_alive = False  # an HTTP/1.0 client asked for it and expects to read that it was granted
         self.unexpected = False  # it has an Expect that nobody can meet
         self.whole_server = path == "*"
