@@ -95,7 +95,7 @@ _TYPES = {
 
 
 def format_value(value: Any) -> str:
-    """%v of a configuration value. Go prints addresses for what stands inside maps and arrays; natsc prints the values."""
+    """%v of a configuration value. For what stands inside maps and arrays Go prints addresses, natsc three dots."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -103,13 +103,10 @@ def format_value(value: Any) -> str:
     if isinstance(value, float):
         return format_float(value)
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{k}:{format_value(value[k])}" for k in sorted(value)) + "]"
-    if isinstance(value, (list, tuple)):
-        return "[" + " ".join(format_value(item) for item in value) + "]"
-    if value is None:
-        return "<nil>"
-    inner = getattr(value, "value", value)
-    return str(value) if inner is value else format_value(inner)
+        return "map[" + " ".join(f"{key}:..." for key in sorted(value)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join("..." for _ in value) + "]"
+    return "<nil>" if value is None else str(value)
 
 
 def format_float(value: float) -> str:
@@ -118,8 +115,6 @@ def format_float(value: float) -> str:
 
 
 def _float_text(value: float, low: float, exponent_digits: int) -> str:
-    if value != value or value in (float("inf"), float("-inf")):
-        return {"inf": "+Inf", "-inf": "-Inf"}.get(str(value), "NaN")
     digits, _, exponent_text = repr(value).partition("e")
     magnitude = abs(value)
     if magnitude != 0 and (magnitude < low or magnitude >= 1e21):

@@ -137,7 +137,10 @@ cdef inline Py_ssize_t write_msg(engine_t* e, client_t* c, match_t* m, target_t*
             o = out_reserve(e, c, n + msg.tail_len)
             if o == NULL:
                 return 0
-            memcpy(o, &b"HMSG "[1 - hdr], 4 + hdr)
+            if hdr:
+                memcpy(o, b"HMSG ", 5)
+            else:
+                memcpy(o, b"MSG ", 4)
             o += 4 + hdr
             memcpy(o, m.subject, m.subject_len + 1)
             o += m.subject_len + 1

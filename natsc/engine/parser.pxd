@@ -67,7 +67,7 @@ cdef inline const char* parse_pub_fast(const char* p, const char* end, const cha
     cdef const char* d
     cdef Py_ssize_t n = 0, hdr = -1
     cdef bint with_headers
-    if unlikely(end - p < 16):
+    if unlikely(end - p < 11):
         return NULL
     if memcmp(p, b"PUB ", 4) == 0:
         with_headers = False

@@ -166,6 +166,8 @@ cdef bint parse_pub_args(const char* arg, Py_ssize_t n, bint with_headers, pub_t
     pub.size_text_len = a[count - 1].n
     pub.size = parse_size(pub.size_text, pub.size_text_len)
     pub.hdr_len = -1
+    pub.hdr_text = NULL
+    pub.hdr_text_len = 0
     if with_headers:
         pub.hdr_text = a[count - 2].p
         pub.hdr_text_len = a[count - 2].n

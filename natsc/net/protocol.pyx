@@ -58,7 +58,7 @@ cdef ReadBuffer READ = ReadBuffer()     # handed to the transport and read at on
 
 cdef class Connection:
     """The compiled base of ClientProtocol: state and the three functions that run for every read and write."""
-    cdef Client client
+    cdef readonly Client client
     cdef client_t* c
     cdef Engine engine
     cdef readonly object transport

@@ -1,0 +1,110 @@
+"""The client port: accepts connections and makes clients of them."""
+
+from __future__ import annotations
+
+from natsc import errors
+from natsc.config.gotext import format_duration
+from natsc.net.protocol import ClientProtocol
+from natsc.net.sockets import BACKLOG, open_listeners
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, AbstractServer
+
+    from natsc._core import Client, Engine
+    from natsc.server.server import Server
+
+# Closed for these reasons, a connection isn't waited for: what it was to get is lost anyhow.
+_ABORTED = (4, 5, 6, 7, 8)  # TLS handshake, slow consumers, write and read errors
+
+
+class ClientListener:
+    """Listens for clients of one server. Its connections call accepted, opened and lost."""
+
+    def __init__(self, server: Server, loop: AbstractEventLoop) -> None:
+        self.server = server
+        self.loop = loop
+        self.engine: Engine = server.engine
+        self.port = 0
+        self.write_deadline_text = format_duration(server.options.write_deadline)
+        self.connections: set[ClientProtocol] = set()
+        self._servers: list[AbstractServer] = []
+
+    async def open(self, host: str, port: int) -> None:
+        """Binds and listens; nothing is accepted before start(). Raises ListenError."""
+        sockets = open_listeners(host, max(port, 0))
+        self.port = sockets[0].getsockname()[1]
+        for sock in sockets:
+            server = await self.loop.create_server(self._make, sock=sock, backlog=BACKLOG, start_serving=False)
+            self._servers.append(server)
+
+    async def start(self) -> None:
+        for server in self._servers:
+            await server.start_serving()
+
+    def _make(self) -> ClientProtocol:
+        return ClientProtocol(self)
+
+    def stop(self) -> None:
+        """Accepts nothing any more; connections go on."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    # What connections tell
+
+    def accepted(self, conn: ClientProtocol) -> None:
+        """A connection was made: give it a client, greet it, and find out what it speaks."""
+        server = self.server
+        peer = conn.transport.get_extra_info("peername")
+        if not peer or not server.accepting:
+            conn.abort()
+            return
+        ip = peer[0]
+        if ip.startswith("::ffff:"):
+            ip = ip[7:]
+        self.connections.add(conn)
+        client = self.engine.connect(server.global_account, conn, ip, peer[1])
+        conn.attach(client)
+        server.greet(client)
+        limit = server.options.max_conn
+        if limit < 0 or 0 < limit < self.engine.num_clients:
+            self._send_info(client)
+            server.log_client(client, "error", errors.TOO_MANY_CONNECTIONS.decode())
+            client.send_err(errors.TOO_MANY_CONNECTIONS)
+            client.close(errors.MAX_CONNECTIONS_EXCEEDED)
+            self.engine.end_turn()
+            return
+        if server.tls_context is not None or server.options.proxy_protocol:
+            from natsc.net.opening import Opening
+
+            Opening(conn, client, self).start()
+        else:
+            self._send_info(client)
+            self.opened(client)
+        self.engine.end_turn()
+
+    def _send_info(self, client: Client) -> None:
+        client.send(self.server.info_line(client))
+
+    def opened(self, client: Client) -> None:
+        """The protocol begins: TLS and what else comes first is done."""
+        server = self.server
+        if server.auth.auth_required:
+            client.expect_connect(int(server.options.auth_timeout * 1_000_000_000))
+        client.start_ping(False)
+
+    def closing(self, client: Client) -> None:
+        """The engine has closed a client."""
+        if client.close_reason in _ABORTED:
+            client.conn.abort()
+        else:
+            client.conn.close()
+
+    def lost(self, conn: ClientProtocol, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self.connections.discard(conn)
+        client = conn.client
+        if client is not None and not client.closing:
+            client.close(errors.READ_ERROR if exc is not None else errors.CLIENT_CLOSED)
+            self.engine.end_turn()

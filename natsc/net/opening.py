@@ -1,0 +1,254 @@
+"""What may come before the protocol: a PROXY header, the choice between TLS and plain, the TLS handshake; then TLS itself.
+
+An Opening is the Stage of a connection (natsc/net/protocol.pyx). It goes away where the connection turns out plain, and
+stays where it is TLS. The order is the reference's: INFO in clear, unless the handshake comes first; a PROXY header; then TLS
+where it is required or, with allow_non_tls, where the client's first byte begins a handshake.
+"""
+
+from __future__ import annotations
+
+from natsc import errors
+from natsc.net.proxy_protocol import ProxyError, ProxyParser
+from natsc.net.tls import FEED_BYTES_MAX, TLSError, TLSLayer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from natsc._core import Client
+    from natsc.clock import Timer
+    from natsc.net.listener import ClientListener
+    from natsc.net.protocol import ClientProtocol
+
+_HANDSHAKE_RECORD = 0x16
+PROXY_TIMEOUT = 5.0  # seconds for a PROXY header, as the reference has it
+_NS = 1_000_000_000
+
+
+class Opening:
+    """The stage before (PROXY, sniffing) and beneath (TLS) the protocol of one connection."""
+
+    def __init__(self, conn: ClientProtocol, client: Client, listener: ClientListener) -> None:
+        server = listener.server
+        options = server.options
+        self._conn = conn
+        self._client = client
+        self._listener = listener
+        self._server = server
+        self._buffer = bytearray()
+        self._timer: Timer | None = None
+        self._proxy = bool(options.proxy_protocol)
+        self._parser = ProxyParser()
+        self._has_tls = server.tls_context is not None
+        self._tls_first = self._has_tls and bool(options.tls_handshake_first)
+        self._fallback = self._tls_first and options.tls_handshake_first_fallback > 0
+        # In these the client's first byte decides between TLS and plain.
+        self._sniff = self._has_tls and not self._tls_first and bool(options.allow_non_tls)
+        self._tls: TLSLayer | None = None
+
+    def start(self) -> None:
+        """Sends INFO, or waits with it, and arms the first timeout."""
+        self._conn.stage = self
+        if self._fallback:
+            self._wait(self._server.options.tls_handshake_first_fallback / _NS, self._fall_back)
+        elif not self._tls_first:
+            self._send_info()
+            if self._has_tls and not self._sniff and not self._proxy:
+                self._begin_tls(b"")
+            elif self._sniff:
+                self._wait(self._server.options.tls_timeout, self._go_plain)
+            else:
+                self._wait(PROXY_TIMEOUT, self._proxy_late)
+        elif self._proxy:
+            self._wait(PROXY_TIMEOUT, self._proxy_late)
+        else:
+            self._begin_tls(b"")
+
+    def _send_info(self) -> None:
+        self._client.send(self._server.info_line(self._client, with_ip=not self._proxy))
+
+    def _wait(self, seconds: float, then: object) -> None:
+        self._stop_timer()
+        self._timer = self._server.clock.call_later(seconds, then)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Input
+
+    def feed(self, data: bytes) -> None:
+        """Raw input."""
+        if self._tls is not None:
+            self._feed_tls(data)
+            return
+        self._buffer += data
+        self._advance()
+
+    def _advance(self) -> None:
+        if self._client.closing:
+            return
+        if self._fallback:
+            self._fallback = False
+            self._stop_timer()
+        if self._proxy and not self._take_proxy_header():
+            return
+        if self._sniff:
+            if not self._buffer:
+                self._wait(self._server.options.tls_timeout, self._go_plain)
+                return
+            if self._buffer[0] != _HANDSHAKE_RECORD:
+                self._go_plain()
+                return
+        if self._has_tls:
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._begin_tls(data)
+        else:
+            self._go_plain()
+
+    def _take_proxy_header(self) -> bool:
+        """Whether the opening may go on: the header is there, or there is none."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        try:
+            if not self._parser.feed(data):
+                return False
+        except ProxyError as error:
+            self._refuse_proxy(str(error))
+            return False
+        self._stop_timer()
+        self._proxy = False
+        header = self._parser.header
+        if header is not None and header.src_ip:
+            self._client.ip, self._client.port = header.src_ip, header.src_port
+        self._buffer += self._parser.rest
+        return True
+
+    def _refuse_proxy(self, why: str) -> None:
+        self._server.log.warn(f"Error reading PROXY protocol header from {self._server.address(self._client)}: {why}")
+        self._stop_timer()
+        self._client.close(errors.PROTOCOL_VIOLATION)
+        self._server.engine.end_turn()
+
+    def _proxy_late(self) -> None:
+        self._refuse_proxy(self._parser.cut_short("i/o timeout"))
+
+    # Plain after all
+
+    def _fall_back(self) -> None:
+        """handshake_first with a delay: nothing came, so this client waits for INFO."""
+        self._fallback = self._tls_first = False
+        self._send_info()
+        self._sniff = bool(self._server.options.allow_non_tls)
+        if self._sniff:
+            self._wait(self._server.options.tls_timeout, self._go_plain)
+        elif not self._proxy:
+            self._begin_tls(b"")
+        self._server.engine.end_turn()
+
+    def _go_plain(self) -> None:
+        self._stop_timer()
+        self._conn.stage = None
+        self._listener.opened(self._client)
+        if self._buffer:
+            self._conn.feed_plain(bytes(self._buffer))
+        self._server.engine.end_turn()
+
+    # TLS
+
+    def _begin_tls(self, data: bytes) -> None:
+        server = self._server
+        self._stop_timer()
+        limiter = server.tls_rate_limiter
+        if limiter is not None and not limiter.allow(server.clock.now_ns()):
+            self._client.send_err(errors.CONNECTION_THROTTLED)
+            self._client.close(errors.MAX_CONNECTIONS_EXCEEDED)
+            server.engine.end_turn()
+            return
+        self._tls = TLSLayer(server.tls_context, server.tls_scratch)
+        self._conn.use_transport()
+        self._wait(server.options.tls_timeout, self._handshake_late)
+        if data:
+            self._feed_tls(data)
+
+    def _handshake_late(self) -> None:
+        self._fail_handshake("TLS handshake timeout", tell=True)
+
+    def _fail_handshake(self, line: str, *, level: str = "error", tell: bool = False) -> None:
+        self._stop_timer()
+        self._server.log_client(self._client, level, line)
+        if tell:
+            self._conn.write_raw(b"-ERR 'Secure Connection - TLS Required'\r\n")
+        self._client.close(errors.TLS_HANDSHAKE_ERROR)
+        self._server.engine.end_turn()
+
+    def _feed_tls(self, data: bytes) -> None:
+        tls = self._tls
+        assert tls is not None
+        was_done = tls.handshake_done
+        view = memoryview(data)
+        try:
+            for at in range(0, len(data), FEED_BYTES_MAX):
+                plain = tls.feed(view[at : at + FEED_BYTES_MAX])
+                self._conn.write_raw(tls.take_output())
+                if tls.handshake_done and not was_done:
+                    was_done = True
+                    if not self._handshake_done(tls):
+                        return
+                if plain:
+                    self._conn.feed_plain(plain)
+        except TLSError as error:
+            self._conn.write_raw(tls.take_output())
+            if not was_done:
+                self._fail_handshake(f"TLS handshake error: {error}", level="debug" if error.probe else "error")
+            else:
+                self._client.close(errors.READ_ERROR)
+                self._server.engine.end_turn()
+            return
+        if tls.peer_closed and not self._client.closing:
+            self._client.close(errors.CLIENT_CLOSED)
+            self._server.engine.end_turn()
+
+    def _handshake_done(self, tls: TLSLayer) -> bool:
+        """Whether the connection may go on: its certificate is one of the pinned ones, where there are any."""
+        server, client = self._server, self._client
+        self._stop_timer()
+        pinned = server.options.tls_pinned_certs
+        if pinned:
+            try:
+                tls.require_pinned(pinned, server.client_debug(client))
+            except TLSError as error:
+                self._fail_handshake(f"TLS handshake error: {error}")
+                return False
+        self._conn.tls = tls
+        server.log_client(client, "debug", "TLS handshake complete")
+        server.log_client(client, "debug", f"TLS version {tls.version()}, cipher suite {tls.cipher()}")
+        if self._tls_first:
+            self._client.send(server.info_line(client))
+        self._listener.opened(client)
+        server.engine.end_turn()
+        return True
+
+    # Output
+
+    def wrap(self, data: bytes) -> bytes:
+        """What goes out for data: itself before TLS, records with it."""
+        tls = self._tls
+        if tls is None or not tls.handshake_done:
+            return data
+        try:
+            tls.write(data)
+        except TLSError:
+            self._client.close(errors.WRITE_ERROR)
+            return b""
+        return tls.take_output()
+
+    def closing(self) -> bytes:
+        """The last thing to send: TLS says goodbye."""
+        if self._tls is None:
+            return b""
+        self._tls.close_notify()
+        return self._tls.take_output()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()

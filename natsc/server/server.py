@@ -1,0 +1,393 @@
+"""One server: its engine, its listeners, its accounts, and what they share.
+
+Reading order: `start` and `shutdown` are its life; `greet`, `apply_limits` and `info_line` are what a new client gets;
+natsc/server/handshake.py has CONNECT, natsc/server/reload.py a changed configuration, natsc/server/lame_duck.py the slow
+goodbye.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+from natsc import errors
+from natsc._core import Engine
+from natsc.auth.permissions import permission_lists
+from natsc.auth.users import Authenticator
+from natsc.clock import Clock
+from natsc.engine.permissions import Permissions
+from natsc.net.listener import ClientListener
+from natsc.net.sockets import ListenError, host_port
+from natsc.server import info
+from natsc.server.closed import ClosedClient
+from natsc.server.handshake import DEFAULTS, Handshake
+from natsc.server.identity import PREFIX_CURVE, PREFIX_SERVER, random_public_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+    from typing import Any
+
+    from natsc._core import Client
+    from natsc.auth.users import Grant
+    from natsc.config.options import Options
+    from natsc.engine.account import Account
+    from natsc.server.log import Log
+
+GLOBAL_ACCOUNT = "$G"
+SYSTEM_ACCOUNT = "$SYS"
+# Internal clients of the reference take the first connection ids, so that the first client of a plain server has 5.
+INTERNAL_CLIENTS = 4
+
+
+class StartError(Exception):
+    """The server can't start; str() is what is logged as fatal."""
+
+
+class Server:
+    """A server on one event loop, which it doesn't own. start() returns when it listens; shutdown() gives back everything."""
+
+    def __init__(self, opts: Options, log: Log, loop: AbstractEventLoop, *, seed: int | None = None) -> None:
+        self.options = opts
+        self.log = log
+        self.loop = loop
+        self.hooks = Handshake(self)
+        self.engine = Engine(self.hooks, seed=int.from_bytes(os.urandom(7), "little") if seed is None else seed)
+        self.engine.release = self._on_closed
+        self.clock = Clock(self.engine, loop)
+        self.server_id = random_public_key(PREFIX_SERVER)
+        self.server_name = opts.server_name or self.server_id
+        self.xkey = random_public_key(PREFIX_CURVE)
+        self.start_ns = self.config_load_ns = self.clock.wall_ns()
+        self.closed: deque[ClosedClient] = deque(maxlen=max(opts.max_closed_clients, 0))
+        self.total_connections = 0
+        self.http_req_stats: dict[str, int] = {}
+        self.global_account = self.account(GLOBAL_ACCOUNT)
+        self.account(SYSTEM_ACCOUNT)
+        for _ in range(INTERNAL_CLIENTS):
+            self.engine.next_cid()
+        self.auth = Authenticator(opts)
+        self.accepting = False
+        self.stopping = False
+        self.lame_duck = False
+        self.listener: ClientListener | None = None
+        self.monitor: Any = None
+        self.tls_context: Any = None
+        self.tls_scratch: Any = None
+        self.tls_rate_limiter: Any = None
+        self.info: dict[str, Any] = {}
+        self._template: info.InfoTemplate | None = None
+        self._permissions: dict[int, tuple[object, Permissions | None]] = {}
+        self._ports_file = False
+        self.configure()
+
+    # Configuration
+
+    def configure(self) -> None:
+        """Takes over the options into the engine; at start and after a reload."""
+        opts = self.options
+        self.engine.configure(
+            ping_interval_ns=opts.ping_interval,
+            max_pings_out=opts.max_pings_out,
+            write_deadline_ns=opts.write_deadline,
+            no_stall=bool(opts.no_fast_producer_stall),
+            trace=bool(opts.trace or opts.trace_verbose),
+        )
+        self._permissions.clear()
+        for configured in opts.accounts or ():
+            account = self.account(configured.name)
+            account.options = configured
+            limits = configured.limits
+            account.limits = limits
+            if limits is not None:
+                account.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
+        self._load_tls()
+
+    def _load_tls(self) -> None:
+        opts = self.options
+        if opts.tls_config is None:
+            self.tls_context = None
+            return
+        from natsc.net import tls
+
+        self.tls_context = tls.server_context(opts.tls_config)
+        if self.tls_scratch is None:
+            self.tls_scratch = tls.make_scratch()
+        rate = opts.tls_config.rate_limit
+        self.tls_rate_limiter = tls.RateLimiter(rate) if rate > 0 else None
+
+    def account(self, name: str) -> Account:
+        """The engine's account of that name."""
+        return self.engine.account(name)
+
+    def refresh_info(self) -> None:
+        """Makes INFO from what is known now."""
+        opts = self.options
+        host, port = opts.host, self.listener.port if self.listener is not None else opts.port
+        if opts.client_advertise:
+            from natsc.config.gotext import split_host_port
+
+            parts = split_host_port(opts.client_advertise)
+            if parts is None:
+                host = opts.client_advertise
+            else:
+                host = parts[0]
+                port = int(parts[1]) if parts[1] and int(parts[1]) > 0 else port
+        self.info = {
+            "server_id": self.server_id,
+            "server_name": self.server_name,
+            "version": info.VERSION,
+            "proto": info.PROTO,
+            "git_commit": info.GIT_COMMIT,
+            "go": info.GO_VERSION,
+            "host": host,
+            "port": port,
+            "headers": not opts.no_header_support,
+            "auth_required": self.auth.auth_required,
+            "tls_required": self.tls_context is not None and not opts.allow_non_tls,
+            "tls_verify": self.tls_context is not None and bool(opts.tls_verify),
+            "tls_available": self.tls_context is not None and bool(opts.allow_non_tls),
+            "max_payload": opts.max_payload,
+            "api_lvl": info.API_LEVEL,
+            "xkey": self.xkey,
+        }
+        fields = {**self.info, "auth_required": self.auth.auth_required_in_info}
+        if opts.tls_handshake_first and self.tls_context is not None:
+            fields["tls_required"] = True
+        self._template = info.InfoTemplate(fields)
+
+    def info_line(self, client: Client, *, with_ip: bool = True, connect_info: bool = False, **more: object) -> bytes:
+        """INFO for one client: the first one, or a later one with connect_info or other fields."""
+        if not connect_info and not more and self._template is not None:
+            return self._template.fill(client.cid, client.ip if with_ip else None, client.nonce or b"")
+        fields: dict[str, Any] = {
+            **self.info, "client_id": client.cid, "client_ip": client.ip, "max_payload": client.max_payload, **more,
+        }  # fmt: skip
+        if fields["max_payload"] >= 1 << 31:
+            fields["max_payload"] = -1
+        if connect_info:
+            fields["connect_info"] = True
+            fields["remote_account"] = client.account.name
+            fields["acc_is_sys"] = client.account.name == self.system_account_name
+        return info.render(fields)
+
+    @property
+    def system_account_name(self) -> str:
+        return self.options.system_account or SYSTEM_ACCOUNT
+
+    # Life
+
+    async def start(self) -> None:
+        """Opens what the options say and accepts clients. Raises StartError where a port is taken or a file can't be written."""
+        from natsc.server import process
+
+        opts = self.options
+        self._announce()
+        if opts.pid_file:
+            try:
+                process.write_pid_file(opts.pid_file)
+            except process.FileError as error:
+                raise StartError(f"Could not write pidfile: {error}") from None
+        if opts.http_port or opts.https_port:
+            from natsc.monitor.http import MonitorError, start_monitor
+
+            try:
+                self.monitor = await start_monitor(self, self.loop)
+            except MonitorError as error:
+                raise StartError(f"Can't start monitoring: {error}") from None
+        self.listener = ClientListener(self, self.loop)
+        try:
+            await self.listener.open(opts.host, opts.port)
+        except ListenError as error:
+            shown = host_port(opts.host, max(opts.port, 0))
+            raise StartError(f'Error listening on port: {shown}, "{error}"') from None
+        self.refresh_info()
+        self._announce_listener()
+        await self.listener.start()
+        self.accepting = True
+        if opts.ports_file_dir:
+            self._write_ports_file()
+        self.log.notice("Server is ready")
+
+    def _announce(self) -> None:
+        opts, log = self.options, self.log
+        log.notice("Starting nats-server")
+        log.notice(f"  Version:  {info.VERSION}")
+        log.notice(f"  Git:      [{info.GIT_COMMIT}]")
+        log.debug(f"  Go build: {info.GO_VERSION}")
+        log.notice(f"  Name:     {self.server_name}")
+        log.notice(f"  ID:       {self.server_id}")
+        if self.auth.plaintext_passwords:
+            log.warn("Plaintext passwords detected, use nkeys or bcrypt")
+        if opts.config_file:
+            log.notice(f"Using configuration file: {opts.config_file} ({opts.config_digest})")
+        if opts.max_payload > 8 << 20:
+            log.warn("Maximum payloads over 8.00 MB are generally discouraged and could lead to poor performance")
+
+    def _announce_listener(self) -> None:
+        opts, log = self.options, self.log
+        assert self.listener is not None
+        log.notice(f"Listening for client connections on {host_port(opts.host, self.listener.port)}")
+        if opts.proxy_protocol:
+            log.notice("PROXY protocol enabled for client connections")
+        if self.tls_context is not None:
+            first_only = opts.tls_handshake_first and not opts.tls_handshake_first_fallback
+            available = opts.allow_non_tls and not first_only
+            log.notice(f"TLS {'available' if available else 'required'} for client connections")
+            if first_only:
+                log.warn('Clients that are not using "TLS Handshake First" option will fail to connect')
+
+    def _write_ports_file(self) -> None:
+        from natsc.server import process
+
+        opts = self.options
+        assert self.listener is not None
+        ports = {"nats": process.listener_urls("nats", opts.host, self.listener.port)}
+        if self.monitor is not None:
+            scheme = "http" if opts.http_port else "https"
+            ports["monitoring"] = process.listener_urls(scheme, opts.http_host, self.monitor.port)
+        try:
+            process.write_ports_file(opts.ports_file_dir, ports)
+            self._ports_file = True
+        except process.FileError as error:
+            self.log.error(f"Error writing ports file: {error}")
+
+    async def shutdown(self) -> None:
+        """Closes every connection and listener and gives back every file; safe to call twice."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self.accepting = False
+        self.log.notice("Initiating Shutdown...")
+        if self.listener is not None:
+            self.listener.stop()
+            for client in self.engine.clients():
+                client.close(errors.SERVER_SHUTDOWN)
+            self.engine.end_turn()
+        if self.monitor is not None:
+            self.monitor.close()
+        if self._ports_file:
+            from natsc.server import process
+
+            try:
+                process.remove_ports_file(self.options.ports_file_dir)
+            except process.FileError as error:
+                self.log.error(f"Error removing ports file: {error}")
+        await self._wait_for_connections()
+        self.clock.close()
+        self.log.notice("Server Exiting..")
+
+    async def _wait_for_connections(self) -> None:
+        """Until the transports are closed, but no longer than a client that reads nothing deserves."""
+        from asyncio import sleep
+
+        assert self.listener is None or self.listener.connections is not None
+        for _ in range(100):
+            if self.listener is None or not self.listener.connections:
+                return
+            await sleep(0.002)
+        for conn in list(self.listener.connections) if self.listener is not None else ():
+            conn.abort()
+        await sleep(0)
+
+    # Clients
+
+    def greet(self, client: Client) -> None:
+        """Sets what holds for a client before it says anything."""
+        opts = self.options
+        self.total_connections += 1
+        client.configure(
+            verbose=DEFAULTS["verbose"],
+            pedantic=DEFAULTS["pedantic"],
+            max_control_line=opts.max_control_line,
+            max_pending=opts.max_pending,
+            max_payload=opts.max_payload,
+            max_subs=opts.max_subs or -1,
+            max_sub_tokens=opts.max_sub_tokens,
+        )
+        self.log_client(client, "debug", "Client connection created")
+
+    def apply_limits(self, client: Client) -> None:
+        """The smaller of the account's and the server's limits."""
+        opts, account = self.options, client.account
+        client.configure(
+            max_payload=_least(opts.max_payload or -1, account.max_payload),
+            max_subs=_least(opts.max_subs or -1, account.max_subs),
+        )
+
+    def compiled_permissions(self, grant: Grant) -> Permissions | None:
+        """The engine's rules for what was granted; connections of one user share them."""
+        granted = grant.permissions
+        if granted is None:
+            return None
+        known = self._permissions.get(id(granted))
+        if known is not None:
+            return known[1]
+        lists = permission_lists(granted)
+        assert lists is not None
+        compiled = Permissions(
+            lists.publish_allow,
+            lists.publish_deny,
+            _with_queues(lists.subscribe_allow),
+            _with_queues(lists.subscribe_deny),
+            lists.response,
+        )
+        self._permissions[id(granted)] = (granted, compiled)  # holding granted keeps its id its own
+        return compiled
+
+    def authenticate_in_thread(self, client: Client, then: Callable[[Client, Grant | None], int]) -> None:
+        """Compares a bcrypt hash off the loop; the client's input waits."""
+
+        async def compare() -> None:
+            opts, tls = client.opts, client.conn.tls
+            grant = await self.loop.run_in_executor(None, lambda: self.auth.authenticate(opts, tls=tls))
+            if not client.closing:
+                then(client, grant)
+                client.conn.resume()
+            self.engine.end_turn()
+
+        self.loop.create_task(compare())
+
+    def expire_later(self, client: Client, when_ns: int) -> None:
+        """Closes a client when its credentials end (wall clock ns)."""
+
+        def expire() -> None:
+            if not client.closing:
+                client.send_err(b"User Authentication Expired")
+                client.close(errors.AUTHENTICATION_EXPIRED)
+                self.engine.end_turn()
+
+        self.clock.call_later(max(0, when_ns - self.clock.wall_ns()) / 1e9, expire)
+
+    def _on_closed(self, client: Client) -> None:
+        self.closed.append(ClosedClient(client, self.clock.wall_ns()))
+        self.log_client(client, "debug", f"Client connection closed: {errors.CLOSE_REASONS[client.close_reason]}")
+        if self.listener is not None and client.conn is not None:
+            self.listener.closing(client)
+
+    # Log lines about clients
+
+    def address(self, client: Client) -> str:
+        """A client as log lines begin with it before it has a name."""
+        return f"{host_port(client.ip, client.port)} - cid:{client.cid}"
+
+    def log_client(self, client: Client, level: str, text: str) -> None:
+        """A line about a client; level is a method of Log."""
+        log = self.log
+        if (level == "debug" and not log.debug_on) or (level == "trace" and not log.trace_on):
+            return
+        getattr(log, level)(f"{client.label or self.address(client)} - {text}")
+
+    def client_debug(self, client: Client) -> Callable[[str], None]:
+        """A sink for debug lines about a client."""
+        return lambda text: self.log_client(client, "debug", text)
+
+
+def _least(*limits: int) -> int:
+    """The smallest limit; -1 is none."""
+    return min((limit for limit in limits if limit >= 0), default=-1)
+
+
+def _with_queues(rules: list[Any] | None) -> list[tuple[bytes, bytes]] | None:
+    return None if rules is None else [(subject, queue or b"") for subject, queue in rules]
