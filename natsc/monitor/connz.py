@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from natsc.monitor import snapshot
-from natsc.monitor.gojson import duration, stream, timestamp, uptime
+from natsc.monitor.gojson import duration, indented, stream, timestamp, uptime
 from natsc.monitor.params import BadRequest, decode_bool, decode_int, decode_subs, decode_uint64
 
 TYPE_CHECKING = False
@@ -67,10 +67,13 @@ class ConnzOptions:
 
 
 def connz(server: Any, query: Query) -> Response:
-    """Raises BadRequest. A request whose query can't be decoded isn't counted."""
+    """Raises BadRequest. A request whose query can't be decoded isn't counted; an unknown account has no list at all."""
     options = ConnzOptions(query)
     snapshot.count_request(server, "/connz")
     options.check()
+    if options.account and snapshot.account(server, options.account) is None:
+        head = _head("", snapshot.now_ns(server), 0, 0, options)
+        return 200, "application/json", indented({**head, "connections": None}).encode()
     head, entries = build(server, options)
     return 200, "application/json", stream(head, "connections", entries)
 
@@ -78,8 +81,6 @@ def connz(server: Any, query: Query) -> Response:
 def build(server: Any, options: ConnzOptions) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """The members before the list, and the list's entries, made as they are asked for."""
     now = snapshot.now_ns(server)
-    if options.account and snapshot.account(server, options.account) is None:
-        return _head("", now, 0, 0, options), iter(())
     opened, closed = _candidates(server, options)
     total = len(opened) + len(closed)
     chosen = _select(server, options, opened, closed)

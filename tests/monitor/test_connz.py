@@ -220,7 +220,7 @@ def test_the_numbers_before_the_list(query: str, count: int, total: int, limit: 
 
 def test_an_unknown_account_has_no_server() -> None:
     body = load(busy(), "acc=nope")
-    assert (body["server_id"], body["total"], body["connections"]) == ("", 0, [])
+    assert (body["server_id"], body["total"], body["connections"]) == ("", 0, None)
 
 
 @pytest.mark.parametrize(
