@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import natsc as natsc_package
+from natsc import cli
 from natsc.flags import FLAGS
+from natsc.server import info
 
 from .conftest import Answer
 
@@ -90,6 +92,10 @@ def test_version(natsc: Run, reference: Run, args: list[str]) -> None:
     first, second = out.splitlines()
     assert (code, first + "\n", err) == reference(*args)
     assert second == f"natsc: v{natsc_package.__version__}"
+
+
+def test_the_version_is_the_one_that_clients_are_told() -> None:
+    assert cli.VERSION == info.VERSION
 
 
 def test_tls_help_differs_in_order_alone(natsc: Run, reference: Run) -> None:

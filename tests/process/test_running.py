@@ -15,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
+import natsc as natsc_package
+
 TIMEOUT_S = 15.0
+# The package under test, whatever directory a server runs in.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(natsc_package.__file__).parent.parent)}
 
 Start = Callable[..., "Running"]
 
@@ -28,7 +32,7 @@ class Running:
         self.command = command
         self.process = subprocess.Popen(
             [*command, "-a", "127.0.0.1", "-p", "-1", "-l", str(self.log_file), *args], cwd=directory,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT,
         )  # fmt: skip
         self.wait_for("Server is ready")
 
@@ -55,7 +59,9 @@ class Running:
 
     def ask(self, *args: str) -> subprocess.CompletedProcess[bytes]:
         """Runs the same command with other arguments."""
-        return subprocess.run([*self.command, *args], check=False, capture_output=True, timeout=TIMEOUT_S)
+        return subprocess.run(
+            [*self.command, *args], check=False, capture_output=True, timeout=TIMEOUT_S, env=ENVIRONMENT
+        )
 
 
 @pytest.fixture(params=["natsc", "nats-server"])
