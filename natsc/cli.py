@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
         opts = _configure(args)
         if argv is None:
             sys.argv[:] = flag_table.redact(sys.argv)
-        log = _open_log(opts)
+        return _serve(opts, _open_log(opts))
     except _Exit as end:
         if end.message:
             _write(_STDERR, f"{prog}: {end.message}\n")
@@ -60,8 +60,7 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
         _write(_STDOUT, usage.USAGE)
         return 0
     except KeyboardInterrupt:
-        return 130
-    return _serve(opts, log)
+        return 130  # before the server took the signals over
 
 
 def _serve(opts: Options, log: Log) -> int:
