@@ -8,6 +8,7 @@ Every wait has a deadline and is ended by an event (a log line, a byte, a closed
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -99,11 +100,11 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
-    @property
+    @functools.cached_property
     def port(self) -> int:
         return int(self.wait_log(r"Listening for client connections on .*:(\d+)$")[1])
 
-    @property
+    @functools.cached_property
     def http_port(self) -> int:
         return int(self.wait_log(r"Starting https? monitor on .*:(\d+)$")[1])
 
