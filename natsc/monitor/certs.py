@@ -1,4 +1,4 @@
-"""TLS connections and certificates as the monitoring endpoints describe them: versions, suites, names and digests."""
+"""Certificates as the monitoring endpoints describe them: names, digests, expiry."""
 
 from __future__ import annotations
 
@@ -6,32 +6,6 @@ import hashlib
 from functools import lru_cache
 
 from natsc.auth.certificate import Certificate, subject_text
-
-_VERSIONS = {"TLSv1": "1.0", "TLSv1.1": "1.1", "TLSv1.2": "1.2", "TLSv1.3": "1.3"}
-_EXCHANGES = ("ECDHE", "DHE", "RSA", "ECDSA")
-_SUITE_WORDS = {"AES128": "AES_128", "AES256": "AES_256"}
-
-
-def tls_version(name: str) -> str:
-    """1.3 for TLSv1.3; an unknown name stays as it is."""
-    return _VERSIONS.get(name, name)
-
-
-def cipher_suite(cipher: tuple[str, str, int] | str | None) -> str:
-    """The IANA name of an OpenSSL cipher: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 for ECDHE-RSA-AES128-GCM-SHA256."""
-    name = cipher[0] if isinstance(cipher, tuple) else cipher or ""
-    if not name or name.startswith("TLS_"):
-        return name
-    words = name.split("-")
-    exchange = []
-    while words[:1] and words[0] in _EXCHANGES:
-        exchange.append(words.pop(0))
-    rest = [_SUITE_WORDS.get(word, word) for word in words]
-    if rest[-1:] == ["POLY1305"]:
-        rest.append("SHA256")
-    elif len(rest) == 2 and rest[0].startswith("AES"):  # OpenSSL doesn't name the mode when it is CBC
-        rest.insert(1, "CBC")
-    return f"TLS_{'_'.join(exchange) or 'RSA'}_WITH_{'_'.join(rest)}"
 
 
 def describe(der: bytes) -> dict[str, str]:

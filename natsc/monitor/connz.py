@@ -67,7 +67,8 @@ class ConnzOptions:
 
 
 def connz(server: Any, query: Query) -> Response:
-    """Raises BadRequest. A request whose query can't be decoded isn't counted; an unknown account has no list at all."""
+    """Raises BadRequest. A request whose query can't be decoded isn't counted; an unknown account has no list at
+    all."""
     options = ConnzOptions(query)
     snapshot.count_request(server, "/connz")
     options.check()
@@ -241,13 +242,13 @@ def _add_tls(entry: dict[str, Any], conn: Any, auth: bool) -> None:
     layer = snapshot.tls(conn)
     if layer is None:
         return
-    from natsc.monitor import certs
-
-    entry["tls_version"] = certs.tls_version(layer.version())
-    entry["tls_cipher_suite"] = certs.cipher_suite(layer.cipher())
+    entry["tls_version"] = layer.version()
+    entry["tls_cipher_suite"] = layer.cipher()
     if auth:
-        peers = [certs.describe(der) for der in layer.peer_certs() or ()]
+        from natsc.monitor import certs
+
+        peers = [certs.describe(der) for der in layer.peer_certs()]
         if peers:
             entry["tls_peer_certs"] = peers
-    if getattr(layer, "handshake_first", False):
+    if snapshot.tls_came_first(conn):
         entry["tls_first"] = True

@@ -21,7 +21,6 @@ from natsc.monitor.request import Request, RequestFault, RequestParser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from asyncio import AbstractEventLoop, AbstractServer, Handle, TimerHandle
     from collections.abc import Callable, Iterator
     from typing import Any
@@ -274,14 +273,19 @@ class Monitor:
         self._connections: set[MonitorConnection] = set()
         self._listener: AbstractServer | None = None
 
-    async def listen(self, sock: socket.socket, tls_context: Callable[[], ssl.SSLContext] | None) -> None:
-        """Starts to accept on a listening socket; with `tls_context`, which is asked for every connection, over TLS."""
+    async def listen(self, sock: socket.socket) -> None:
+        """Starts to accept on a listening socket. Raises MonitorError where TLS is wanted and its files can't be
+        used."""
         factory: Callable[[], Any] = lambda: MonitorConnection(self)  # noqa: E731
-        if tls_context is not None:
-            from natsc.monitor.tls import TLSConnection
+        if self.scheme == "https":
+            from natsc.monitor.tls import LayerSource, TLSConnection
+            from natsc.net.tls import TLSConfigError
 
-            context = tls_context
-            factory = lambda: TLSConnection(MonitorConnection(self), context(), self.log_error)  # noqa: E731
+            try:
+                layer = LayerSource(self._server)
+            except TLSConfigError as error:
+                raise MonitorError(str(error)) from None
+            factory = lambda: TLSConnection(MonitorConnection(self), layer(), self.log_error)  # noqa: E731
         self._listener = await self.loop.create_server(factory, sock=sock, backlog=BACKLOG)
 
     def close(self) -> None:
@@ -344,35 +348,27 @@ class Monitor:
         self._server.log.error(f"monitoring: {text}")
 
 
-async def start_monitor(
-    server: Any, loop: AbstractEventLoop, tls_context: Callable[[], ssl.SSLContext] | None = None
-) -> Monitor | None:
-    """Opens the configured monitoring port, None if there isn't one.
-
-    `tls_context` gives the TLS context for a connection over HTTPS, so that reloaded certificates count at once; it
-    must not ask for client certificates. Without it the contexts are made from the options' certificate. Raises
-    MonitorError.
-    """
+async def start_monitor(server: Any, loop: AbstractEventLoop) -> Monitor | None:
+    """Opens the configured monitoring port, None if there isn't one. Raises MonitorError."""
     options = server.options
     if options.http_port and options.https_port:
         raise MonitorError(f"can't specify both HTTP ({options.http_port}) and HTTPs ({options.https_port}) ports")
-    port = options.http_port or options.https_port
-    if not port:
+    if not options.http_port and not options.https_port:
         return None
+    if not options.http_port and options.tls_config is None:
+        raise MonitorError("TLS cert and key required for HTTPS")
     monitor = Monitor(server, loop, secure=not options.http_port)
-    if not options.http_port and tls_context is None:
-        from natsc.monitor.tls import ContextSource, certificate_pairs
-
-        if not certificate_pairs(options):
-            raise MonitorError("TLS cert and key required for HTTPS")
-        tls_context = ContextSource(server)
     host = options.http_host
-    sock = open_listener(host, max(port, 0))
+    sock = open_listener(host, max(options.http_port or options.https_port, 0))
     monitor.port = sock.getsockname()[1]
     shown = f"[{host}]:{monitor.port}" if ":" in host else f"{host}:{monitor.port}"
-    server.log.notice(f"Starting {monitor.scheme} monitor on {shown}")
     monitor.urls = [f"{monitor.scheme}://{shown}"]
-    await monitor.listen(sock, tls_context if not options.http_port else None)
+    try:
+        await monitor.listen(sock)
+    except MonitorError:
+        sock.close()
+        raise
+    server.log.notice(f"Starting {monitor.scheme} monitor on {shown}")
     return monitor
 
 

@@ -236,8 +236,10 @@ def subscriptions(conn: Any) -> list[tuple[Any, ...]]:
 
 def tls(conn: Any) -> Any | None:
     """The TLS layer of an open connection once its handshake is done."""
-    net = getattr(conn, "conn", None)
-    layer = getattr(net, "tls", None)
-    if layer is None or not layer.version():
-        return None
-    return layer
+    layer = getattr(conn.conn, "tls", None)
+    return layer if layer is not None and layer.handshake_done else None
+
+
+def tls_came_first(conn: Any) -> bool:
+    """The handshake was done before INFO was sent."""
+    return bool(getattr(conn.conn, "tls_first", False))

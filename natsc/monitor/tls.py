@@ -1,5 +1,5 @@
-"""TLS under the monitoring port: an adapter between a TCP transport and a connection, over the ssl module's memory
-buffers.
+"""TLS under the monitoring port: an adapter between a TCP transport and a connection, around the TLS layer of client
+connections.
 
 The event loop's own TLS would do but for three things: certificates must be those of the latest reload, a plain HTTP
 request deserves an answer that says what is wrong, and a failed handshake belongs in the server's log.
@@ -8,7 +8,8 @@ request deserves an answer that says what is wrong, and a failed handshake belon
 from __future__ import annotations
 
 import ssl
-from contextlib import suppress
+
+from natsc.net.tls import FEED_BYTES_MAX, TLSError, TLSLayer, make_scratch, server_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,24 +19,20 @@ if TYPE_CHECKING:
     from natsc.monitor.http import MonitorConnection
 
 _HTTP_STARTS = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO")
+_START_BYTES = 5
 _PLAIN_ANSWER = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
-_RECORD_HEADER_BYTES = 5
-_HANDSHAKE_RECORD = 0x16
-_READ_BYTES = 64 * 1024
 
 
 class TLSConnection:
     """Protocol of a TCP transport, and transport of `inner`. `log` takes what went wrong in a handshake."""
 
-    def __init__(self, inner: MonitorConnection, context: ssl.SSLContext, log: Callable[[str], None]) -> None:
+    __slots__ = ("_failed", "_inner", "_layer", "_log", "_start", "_transport")
+
+    def __init__(self, inner: MonitorConnection, layer: TLSLayer, log: Callable[[str], None]) -> None:
         self._inner = inner
+        self._layer = layer
         self._log = log
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._start = b""  # what came before there was enough to tell TLS from something else
-        self._sniffed = False
-        self._ready = False  # the handshake is done
+        self._start = b""  # the first bytes, until there are enough to tell TLS from HTTP
         self._failed = False
         self._transport: Any = None
 
@@ -48,25 +45,28 @@ class TLSConnection:
 
     def connection_lost(self, error: BaseException | None) -> None:
         """A handshake that the peer left unfinished is logged."""
-        if not self._ready:
-            self._fail("unexpected EOF" if self._start or self._sniffed else "EOF")
+        if not self._layer.handshake_done:
+            self._fail("unexpected EOF" if self._start else "EOF")
         self._inner.connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        """Deciphers what came and hands it on."""
+        """Decrypts what came and hands it on."""
         if self._failed:
             return
-        if not self._sniffed:
+        if len(self._start) < _START_BYTES:
             self._start += data
-            if len(self._start) < _RECORD_HEADER_BYTES:
+            if len(self._start) < _START_BYTES:
                 return
-            data, self._sniffed = self._start, True
-            if data[0] != _HANDSHAKE_RECORD:
-                self._refuse_plain(data)
+            data = self._start
+            if data.startswith(_HTTP_STARTS):
+                self._transport.write(_PLAIN_ANSWER)
+                self._fail("client sent an HTTP request to an HTTPS server")
+                self._transport.close()
                 return
-        self._incoming.write(data)
-        if self._ready or self._handshake():
-            self._read()
+        view = memoryview(data)
+        for at in range(0, len(view), FEED_BYTES_MAX):
+            if not self._feed(view[at : at + FEED_BYTES_MAX]):
+                return
 
     def eof_received(self) -> bool:
         """TLS has no half-closed connections."""
@@ -80,43 +80,22 @@ class TLSConnection:
         """Passed on."""
         self._inner.resume_writing()
 
-    def _handshake(self) -> bool:
+    def _feed(self, data: memoryview) -> bool:
+        """Whether the connection goes on."""
         try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return False
-        except ssl.SSLError as error:
+            plain = bytes(self._layer.feed(data))
+        except TLSError as error:
             self._flush()  # the alert
-            self._fail(error.reason or str(error))
+            if not self._layer.handshake_done:
+                self._fail(str(error))
             self._transport.close()
             return False
-        self._ready = True
         self._flush()
-        return True
-
-    def _read(self) -> None:
-        while not self._transport.is_closing():
-            try:
-                data = self._tls.read(_READ_BYTES)
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLError:
-                self.abort()
-                return
-            if not data:
-                self.close()
-                return
-            self._inner.data_received(data)
-        self._flush()
-
-    def _refuse_plain(self, data: bytes) -> None:
-        if data.startswith(_HTTP_STARTS):
-            self._transport.write(_PLAIN_ANSWER)
-            self._fail("client sent an HTTP request to an HTTPS server")
-        else:
-            self._fail("tls: first record does not look like a TLS handshake")
-        self._transport.close()
+        if plain:
+            self._inner.data_received(plain)
+        if self._layer.peer_closed and not self._transport.is_closing():
+            self.close()
+        return not self._transport.is_closing()
 
     def _fail(self, reason: str) -> None:
         if self._failed:
@@ -127,17 +106,22 @@ class TLSConnection:
         self._log(f"TLS handshake error from {host}:{peer[1]}: {reason}")
 
     def _flush(self) -> None:
-        data = self._outgoing.read()
+        data = self._layer.take_output()
         if data:
             self._transport.write(data)
 
     # -- transport of the inner connection ---------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Enciphers and sends. Nothing is written after a failed handshake."""
-        if self._ready and data:
-            self._tls.write(data)
-            self._flush()
+        """Encrypts and sends. Nothing is written without a handshake."""
+        if not self._layer.handshake_done or not data:
+            return
+        try:
+            self._layer.write(data)
+        except TLSError:
+            self.abort()
+            return
+        self._flush()
 
     def can_write_eof(self) -> bool:
         """TLS has no half-closed connections."""
@@ -153,10 +137,8 @@ class TLSConnection:
 
     def close(self) -> None:
         """Says goodbye in TLS, sends what waits and closes."""
-        if self._ready:
-            with suppress(ssl.SSLError):  # the peer's goodbye hasn't come, and isn't waited for
-                self._tls.unwrap()
-            self._flush()
+        self._layer.close_notify()
+        self._flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -164,31 +146,27 @@ class TLSConnection:
         self._transport.abort()
 
 
-class ContextSource:
-    """Contexts from the server's present options, made anew when a reload brings other ones."""
+class LayerSource:
+    """Makes a TLS layer for each connection, from the server's options of that moment."""
+
+    __slots__ = ("_context", "_options", "_scratch", "_server")
 
     def __init__(self, server: Any) -> None:
+        """Raises TLSConfigError where the options' certificates can't be used."""
         self._server = server
-        self._options: Any = None
-        self._context: ssl.SSLContext | None = None
+        self._scratch = make_scratch()
+        self._options = server.options
+        self._context = _context(self._options)
 
-    def __call__(self) -> ssl.SSLContext:
+    def __call__(self) -> TLSLayer:
         options = self._server.options
-        if self._context is None or options is not self._options:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            for cert, key in certificate_pairs(options):
-                context.load_cert_chain(cert, key)
-            self._context, self._options = context, options
-        return self._context
+        if options is not self._options:
+            self._options, self._context = options, _context(options)
+        return TLSLayer(self._context, self._scratch)
 
 
-def certificate_pairs(options: Any) -> list[tuple[str, str]]:
-    """The files of the client listener's certificates and keys."""
-    tls_options = getattr(options, "tls_config", None)
-    if tls_options is None:
-        return []
-    pairs = [(pair[0], pair[1]) for pair in getattr(tls_options, "certificates", None) or ()]
-    if tls_options.cert_file:
-        pairs.insert(0, (tls_options.cert_file, tls_options.key_file))
-    return pairs
+def _context(options: Any) -> ssl.SSLContext:
+    """That of the client listener, but nobody is asked for a certificate."""
+    context = server_context(options.tls_config)
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from natsc.config.options import TLSConfigOpts
 from natsc.monitor import certs
 from natsc.monitor.http import start_monitor
 from tests.monitor.fakes import Account, Conn, Server
@@ -55,7 +56,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def secure_server(certificate: tuple[Path, Path], **values: Any) -> Server:
-    tls = SimpleNamespace(cert_file=str(certificate[0]), key_file=str(certificate[1]), certificates=[])
+    tls = TLSConfigOpts()
+    tls.cert_file, tls.key_file, tls.verify = str(certificate[0]), str(certificate[1]), True
+    tls.ca_file = str(certificate[0])
     account = Account("A")
     clients = [Conn(cid, account, name="x" * 100) for cid in range(1, 501)]
     return Server(clients, accounts=[account], http_port=0, https_port=-1, tls_config=tls, **values)
@@ -112,14 +115,16 @@ def test_a_failed_handshake_is_logged_once(
 
 
 def test_the_certificates_of_a_reload_count_at_once(certificate: tuple[Path, Path]) -> None:
-    from natsc.monitor.tls import ContextSource
+    from natsc.monitor.tls import LayerSource
 
     server = secure_server(certificate)
-    source = ContextSource(server)
-    first = source()
-    assert source() is first
+    source = LayerSource(server)
+    first = source._context
+    source()
+    assert source._context is first
     server.options = SimpleNamespace(**vars(server.options))
-    assert source() is not first
+    source()
+    assert source._context is not first
 
 
 def test_varz_shows_when_the_certificate_ends(certificate: tuple[Path, Path]) -> None:
