@@ -1,8 +1,8 @@
 """What authentication and monitoring read out of a peer's X.509 certificate.
 
-The certificate has been verified by the TLS library before it gets here; this is a reader of DER (X.690) for the few fields
-that natsc needs, so that a server with mutual TLS loads no further library. Names are printed as Go's crypto/x509 prints
-them, because users are configured and monitored by those texts.
+The certificate has been verified by the TLS library before it gets here; this is a reader of DER (X.690) for the few
+fields that natsc needs, so that a server with mutual TLS loads no further library. Names are printed as Go's
+crypto/x509 prints them, because users are configured and monitored by those texts.
 """
 
 from __future__ import annotations

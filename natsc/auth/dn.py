@@ -1,7 +1,7 @@
 """Distinguished names (RFC 4514) and how they match, for certificates mapped to users.
 
-A DN here is a tuple of relative names, most specific first as RFC 4514 writes them; a relative name is a tuple of (type, value)
-pairs, type in lower case. Values are bytes: escapes in a configured name may stand for any octet.
+A DN here is a tuple of relative names, most specific first as RFC 4514 writes them; a relative name is a tuple of
+(type, value) pairs, type in lower case. Values are bytes: escapes in a configured name may stand for any octet.
 """
 
 from __future__ import annotations

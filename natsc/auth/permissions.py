@@ -1,7 +1,8 @@
 """Configured permissions as the lists that the engine compiles.
 
-A missing allow list allows everything; an empty one allows nothing; a deny entry always wins. Subscribe entries may name a
-queue ("subject queue"). A response permission without a publish allow list turns the blanket permission to publish off.
+A missing allow list allows everything; an empty one allows nothing; a deny entry always wins. Subscribe entries may
+name a queue ("subject queue"). A response permission without a publish allow list turns the blanket permission to
+publish off.
 """
 
 from __future__ import annotations

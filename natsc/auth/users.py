@@ -1,14 +1,15 @@
 """Who a connection is: the decision over a CONNECT.
 
-DESIGN. An Authenticator is built from the options, once at start and once a reload, and is not changed after. It answers in the
-order of nats-server: no authentication configured, then the users table (by client certificate, by name, or as no_auth_user),
-then the token or the single user. (Operator JWTs and nkeys come before the users table: they belong into Authenticator._find.)
+DESIGN. An Authenticator is built from the options, once at start and once a reload, and is not changed after. It
+answers in the order of nats-server: no authentication configured, then the users table (by client certificate, by
+name, or as no_auth_user), then the token or the single user. (Operator JWTs and nkeys come before the users table:
+they belong into Authenticator._find.)
 
 1. Every refusal looks the same to the peer; why is told to `debug` alone.
-2. As in nats-server, authenticate() writes the user that a connection stands for into its CONNECT dict (a mapped certificate's
-   user, the no_auth_user): logs, monitoring and a later reload read it there.
-3. A bcrypt comparison takes as long as its cost says, up to seconds. It releases the GIL: where needs_thread() says so, call
-   authenticate() on a worker thread. It touches nothing but the CONNECT dict.
+2. As in nats-server, authenticate() writes the user that a connection stands for into its CONNECT dict (a mapped
+   certificate's user, the no_auth_user): logs, monitoring and a later reload read it there.
+3. A bcrypt comparison takes as long as its cost says, up to seconds. It releases the GIL: where needs_thread() says
+   so, call authenticate() on a worker thread. It touches nothing but the CONNECT dict.
 4. What the options hold and nobody can be checked for (nkey users, a proxy's signature) refuses, and never lets in.
 """
 
@@ -50,8 +51,9 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 class Grant:
     """What an accepted connection gets.
 
-    account_name: its account. user: the name for logs and monitoring, "" if none. permissions: as configured, None for all.
-    expires: wall clock ns at which the connection ends, or None. limits: the account's, or None (-1 in it: unlimited).
+    account_name: its account. user: the name for logs and monitoring, "" if none. permissions: as configured, None
+    for all. expires: wall clock ns at which the connection ends, or None. limits: the account's, or None (-1 in
+    it: unlimited).
     """
 
     __slots__ = ("account_name", "expires", "limits", "permissions", "user")
@@ -116,7 +118,7 @@ class Authenticator:
         )
 
     def admits_without_connect(self, conn_type: str = "STANDARD") -> bool:
-        """Whether a first operation other than CONNECT logs in as no_auth_user: then call authenticate() with an empty dict."""
+        """Whether a first operation other than CONNECT logs in as no_auth_user: authenticate() it with an empty dict."""
         user = self._users.get(self.no_auth_user) if self.no_auth_user else None
         return user is not None and not user.proxy_required and _type_allowed(user, conn_type)
 
@@ -147,8 +149,9 @@ class Authenticator:
     ) -> Grant | None:
         """The Grant for a connection, or None where it is to be closed with -ERR 'Authorization Violation'.
 
-        connect: the fields of CONNECT (may be written to, see the file's top). conn_type: the allowed_connection_types name
-        of the door it came through. debug takes lines about this connection, warn lines about the server.
+        connect: the fields of CONNECT (may be written to, see the file's top). conn_type: the
+        allowed_connection_types name of the door it came through. debug takes lines about this connection,
+        warn lines about the server.
         """
         debug = debug or _ignore
         try:

@@ -1,7 +1,8 @@
 """PROXY protocol, versions 1 and 2: a load balancer's word about who is really connecting.
 
-The header comes in clear before anything else, TLS included. It is optional: a connection that starts with other bytes is an
-ordinary one, and its bytes are handed back. Bounds: 107 bytes for version 1, 16 + 65535 for version 2, and READ_TIMEOUT_S.
+The header comes in clear before anything else, TLS included. It is optional: a connection that starts with other
+bytes is an ordinary one, and its bytes are handed back. Bounds: 107 bytes for version 1, 16 + 65535 for version 2,
+and READ_TIMEOUT_S.
 https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt; texts and verdicts are nats-server's.
 """
 
@@ -31,7 +32,7 @@ _UNSUPPORTED = "unsupported PROXY protocol feature"
 
 
 class ProxyError(Exception):
-    """A PROXY header began and is no good: the connection is closed as a protocol violation. The text is for the log."""
+    """A PROXY header began and is no good: the connection is closed, a protocol violation. The text is for the log."""
 
 
 Endpoint = tuple[str, int]
@@ -41,8 +42,9 @@ Octets = bytes | bytearray
 class ProxyHeader:
     """What a header says.
 
-    source, destination: address and port, None where the balancer speaks for itself (LOCAL, UNKNOWN) and where there is no
-    header. length: how many bytes the header has, 0 where there is none; what follows belongs to the connection.
+    source, destination: address and port, None where the balancer speaks for itself (LOCAL, UNKNOWN) and where there
+    is no header. length: how many bytes the header has, 0 where there is none; what follows belongs to the
+    connection.
     """
 
     __slots__ = ("destination", "length", "source")
@@ -57,7 +59,7 @@ class ProxyHeader:
 
 
 def parse_proxy_header(data: Octets) -> ProxyHeader | None:
-    """Reads the beginning of a connection, `data` being all of it so far; None: more is needed. ProxyError: a bad header."""
+    """Reads the beginning of a connection: `data` is all so far. None: more is needed. Raises ProxyError."""
     if len(data) < DETECT_BYTES:
         return None
     if data.startswith(_V1_PREFIX):
@@ -68,9 +70,9 @@ def parse_proxy_header(data: Octets) -> ProxyHeader | None:
 
 
 def cut_short(data: Octets, cause: str) -> str:
-    """The log's text for a peer that left, or was silent too long, after `data`. cause: as Go words it, "EOF" at the end."""
+    """The log's text for a peer that left or fell silent after `data`. cause: as Go words it, "EOF" at the end."""
     size = len(data)
-    # What is being read, where it starts, and whether by Go's io.ReadFull: that calls the end unexpected once it has a part.
+    # What is read, where it starts, and whether by Go's io.ReadFull: that calls the end unexpected once it has a part.
     if size < DETECT_BYTES:
         reading, start, exact = "failed to read protocol version", 0, True
     elif data.startswith(_V1_PREFIX):
@@ -135,7 +137,7 @@ def _parse_v1(words: list[str], length: int) -> ProxyHeader:
 
 
 def _check_v2(data: Octets) -> tuple[int, str]:
-    """The bytes of one address (0: none of interest), and what reading the rest is called in the log. Raises ProxyError."""
+    """The bytes of one address (0: none of interest), and what reading the rest is called in the log."""
     version, kind, size = data[12], data[13], data[14] << 8 | data[15]
     if version & 0xF0 != 0x20:
         raise ProxyError(f"{_INVALID}: invalid version 0x{version & 0xF0:02x}")

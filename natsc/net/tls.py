@@ -1,15 +1,17 @@
 """TLS without I/O: the server's side of a connection over two memory buffers, and the contexts that it is made from.
 
-DESIGN. asyncio's start_tls can't take bytes that were already read, and natsc has read some: the first bytes tell a PROXY header,
-a TLS handshake and a plain client apart. So a TLSLayer sits between socket and engine: feed() what was received, give what it
-returns to the engine; write() what the engine sends; after either, send what take_output() returns.
+DESIGN. asyncio's start_tls can't take bytes that were already read, and natsc has read some: the first bytes tell a
+PROXY header, a TLS handshake and a plain client apart. So a TLSLayer sits between socket and engine: feed() what was
+received, give what it returns to the engine; write() what the engine sends; after either, send what take_output()
+returns.
 
-1. The plaintext that feed() returns lies in a scratch buffer shared by all connections of a loop: it is valid until the next
-   feed() of any of them.
+1. The plaintext that feed() returns lies in a scratch buffer shared by all connections of a loop: it is valid until
+   the next feed() of any of them.
 2. Before the handshake is done a peer makes a connection hold no more than HANDSHAKE_BYTES_MAX of what it sent.
 3. The ssl module (12 ms and 6 MB) is imported where it is first used: a server without TLS never does.
 
-Python's ssl lacks some of what Go's crypto/tls has: see docs/differences.md (curves, order of TLS 1.3 suites, OCSP stapling).
+Python's ssl lacks some of what Go's crypto/tls has: see docs/differences.md (curves, order of TLS 1.3 suites, OCSP
+stapling).
 """
 
 from __future__ import annotations
@@ -373,7 +375,7 @@ class TLSLayer:
         return self.handshake_done
 
     def _decrypt(self, filled: int) -> int:
-        """Decrypts what has arrived, behind the first `filled` bytes of the scratch buffer; returns how many there are now."""
+        """Decrypts what has arrived, behind the first `filled` bytes of the scratch; returns how many there are now."""
         import ssl
 
         scratch, incoming, connection = self._scratch, self._incoming, self._object
@@ -478,7 +480,7 @@ def _error_text(error: ssl.SSLError) -> str:
 
 
 class RateLimiter:
-    """connection_rate_limit: how many TLS handshakes may begin in a second. `blocked` counts those refused since last taken."""
+    """connection_rate_limit: how many TLS handshakes may begin in a second. `blocked` counts those refused."""
 
     __slots__ = ("_count", "_end_ns", "_limit", "blocked")
 
