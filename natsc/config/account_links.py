@@ -6,6 +6,7 @@ imports, service imports. natsc doesn't route between accounts yet, but says abo
 
 from __future__ import annotations
 
+from natsc.config.errors import GoPanic
 from natsc.config.gotext import GoError, quote
 from natsc.config.subject_mapping import (
     collide,
@@ -79,8 +80,10 @@ def _export(
     node = nodes[account.name]
     what = f"{kind} export {quote(export.subject)}"
     position = export.account_token_position
+    tokens = export.subject.split(".")
+    if position < 0:  # an unsigned number there
+        raise GoPanic(f"runtime error: index out of range [{(1 << 64) + position - 1}] with length {len(tokens)}")
     if position > 0:
-        tokens = export.subject.split(".")
         if len(tokens) < position or tokens[position - 1] != "*":
             raise GoError(f"Error adding {what}: {_INVALID_SUBJECT}")
     if export.service:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from natsc.config import keys
 from natsc.config.directives_auth import apply_default_permissions, names_in_use, parse_permissions, parse_users
 from natsc.config.errors import Finding
-from natsc.config.gotext import GoError, atoi, format_value, quote, type_name, wrap_int32
+from natsc.config.gotext import GoError, atoi, format_value, quote, quote_value, type_name, wrap_int32
 from natsc.config.options import GLOBAL_ACCOUNT, NO_LIMIT, Account, JetStreamAccountLimits, MapDest
 from natsc.config.values import (
     Last,
@@ -129,8 +129,7 @@ def _account_field(
 ) -> None:
     if field == "nkey":
         if type(value) is not str or not keys.is_public_key(value, keys.PREFIX_ACCOUNT):
-            shown = quote(value) if type(value) is str else format_value(value)
-            raise Finding(token, f"Not a valid public nkey for an account: {shown}")
+            raise Finding(token, f"Not a valid public nkey for an account: {quote_value(value)}")
         account.nkey = value
     elif field in ("imports", "exports"):
         from natsc.config import directives_links

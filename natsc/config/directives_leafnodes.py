@@ -321,6 +321,8 @@ def check_proxy(remote: RemoteLeafOpts) -> tuple[str | None, list[str]]:
 
     proxy = remote.proxy
     if not proxy.url:
+        if proxy.username or proxy.password or proxy.timeout:
+            return "proxy URL must be specified when other proxy options are set", []
         return None, []
     try:
         url = gourl.parse(proxy.url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from natsc.config.errors import Finding
-from natsc.config.gotext import GoError, atoi, format_value, parse_duration, quote, type_name
+from natsc.config.gotext import GoError, atoi, parse_duration, quote, quote_value, type_name
 from natsc.config.options import Export, Import, ServiceLatency
 from natsc.config.values import (
     Last,
@@ -114,8 +114,7 @@ def _parse_export(last: Last, block: Any, report: Report) -> list[Export]:
 def _export_subject(parts: _ExportParts, name: str, token: Token | None, value: Any) -> None:
     other = "service" if name == "stream" else "stream"
     if parts.export is not None and parts.export.service != (name == "service"):
-        shown = quote(value) if type(value) is str else format_value(value)
-        raise Finding(token, f"Detected {name} {shown} but already saw a {other}")
+        raise Finding(token, f"Detected {name} {quote_value(value)} but already saw a {other}")
     if name == "stream":
         for what in ("response", "latency", "allow_trace"):
             if what in parts.seen:

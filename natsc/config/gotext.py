@@ -109,6 +109,19 @@ def format_value(value: Any) -> str:
     return "<nil>" if value is None else str(value)
 
 
+def quote_value(value: Any) -> str:
+    """%q of a configuration value: a number is shown as the character it is the code of."""
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        char = chr(value) if 0 <= value <= 0x10FFFF and not 0xD800 <= value <= 0xDFFF else "\ufffd"
+        escaped = {"'": "\\'", '"': '"'}.get(char, quote(char)[1:-1])
+        return f"'{escaped}'"
+    if isinstance(value, (list, dict)):
+        return format_value(value)
+    return f"%!q({type_name(value)}={format_value(value)})"
+
+
 def format_float(value: float) -> str:
     """%v of a float64: shortest digits, exponent form below 1e-4 and from 1e21."""
     return _float_text(value, 1e-4, 2)
@@ -287,7 +300,7 @@ _JSON_ESCAPES = {
 
 
 def json_string(text: str) -> str:
-    """A JSON string as encoding/json writes it (HTML characters escaped, bad UTF-8 as \\ufffd)."""
+    """A JSON string as encoding/json writes it (HTML characters escaped, bad UTF-8 as U+FFFD)."""
     out = []
     for char in text:
         if char in _JSON_ESCAPES:
@@ -295,7 +308,7 @@ def json_string(text: str) -> str:
         elif char < " ":
             out.append(f"\\u{ord(char):04x}")
         elif "\ud800" <= char <= "\udfff":
-            out.append("\\ufffd")
+            out.append("\ufffd")
         else:
             out.append(char)
     return '"' + "".join(out) + '"'

@@ -674,7 +674,7 @@ class Lexer:
         while char in "bBiI":
             char = self._next()
         self._backup()
-        if char in _NUMBER_END or char.isdecimal():
+        if char in _NUMBER_END:
             self._emit(INTEGER)
             return self._pop()
         self._string_state = self._bare_string
