@@ -13,6 +13,7 @@ Invariants
 3. Nothing here belongs to the module: two engines live in one process.
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
@@ -392,6 +393,7 @@ cdef void keep_tail(client_t* c, const char* p, Py_ssize_t n) noexcept:
     c.tail_len = n
 
 
+@cython.no_gc_clear     # __dealloc__ needs the engine
 cdef class Client:
     """A connection in the engine. Made by Engine.connect; owns its client_t."""
 
