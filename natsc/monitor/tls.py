@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from natsc.monitor.http import MonitorConnection
+    from natsc.monitor.connection import MonitorConnection
 
 _HTTP_STARTS = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO")
 _START_BYTES = 5

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from natsc.monitor import endpoints, http
+from natsc.monitor import connection, endpoints, http
 from natsc.monitor.http import Monitor, MonitorError, open_listener, start_monitor
 from tests.monitor.fakes import Account, Conn, Server
 
@@ -188,7 +188,7 @@ def test_a_fault_in_the_middle_of_an_answer_cuts_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_slow_head_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "HEADER_TIMEOUT", 0.02)
+    monkeypatch.setattr(connection, "HEADER_TIMEOUT", 0.02)
 
     async def main() -> None:
         async with running() as monitor:
@@ -202,7 +202,7 @@ def test_a_slow_head_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_idle_connection_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "HEADER_TIMEOUT", 0.02)
+    monkeypatch.setattr(connection, "HEADER_TIMEOUT", 0.02)
 
     async def main() -> None:
         async with running() as monitor:
@@ -248,12 +248,12 @@ def test_a_flood_of_requests_is_not_read_ahead() -> None:
             writer.write(GET * 400_000)
             for _ in range(200):
                 await asyncio.sleep(0)
-            (connection,) = monitor._connections
-            buffered = connection._parser.buffered
+            (flooded,) = monitor._connections
+            buffered = flooded._parser.buffered
             writer.transport.abort()
             return buffered
 
-    assert run(main()) <= http.MAX_BUFFERED_BYTES + 256 * 1024
+    assert run(main()) <= connection.MAX_BUFFERED_BYTES + 256 * 1024
 
 
 def test_closing_releases_the_port_and_drops_connections() -> None:

@@ -107,7 +107,7 @@ def test_plain_http_is_told_what_is_wrong(certificate: tuple[Path, Path]) -> Non
 def test_a_failed_handshake_is_logged_once(
     certificate: tuple[Path, Path], data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("natsc.monitor.http.HEADER_TIMEOUT", 0.2)
+    monkeypatch.setattr("natsc.monitor.connection.HEADER_TIMEOUT", 0.2)
     server = secure_server(certificate)
     talk(server, certificate, data, secure=False)
     assert len(server.log.lines) == 2
