@@ -250,7 +250,7 @@ def test_client_that_does_not_trust_the_server(authority: Authority) -> None:
     layer.feed(client.output())
     with pytest.raises(ssl.SSLCertVerificationError):
         client.take(layer.take_output())
-    with pytest.raises(TLSError, match="^remote error: tls: unknown certificate authority$"):
+    with pytest.raises(TLSError, match=r"^remote error: tls: unknown certificate authority$"):
         layer.feed(client.output())
 
 
@@ -343,14 +343,14 @@ def test_pinned_certificates(authority: Authority) -> None:
     layer = connect(mutual(authority), Client(authority, pair))
     lines: list[str] = []
     layer.require_pinned({key_id}, lines.append)
-    with pytest.raises(TLSError, match="^certificate not pinned$"):
+    with pytest.raises(TLSError, match=r"^certificate not pinned$"):
         layer.require_pinned({"00" * 32}, lines.append)
     assert lines == [f"Failed pinned cert test for key id: {key_id}"]
 
 
 def test_pinned_certificates_need_a_certificate(authority: Authority) -> None:
     lines: list[str] = []
-    with pytest.raises(TLSError, match="^certificate not pinned$"):
+    with pytest.raises(TLSError, match=r"^certificate not pinned$"):
         connect(options(authority), Client(authority)).require_pinned({"00" * 32}, lines.append)
     assert lines == ["Failed pinned cert test as client did not provide a certificate"]
 
@@ -388,9 +388,9 @@ def test_the_first_certificate_is_for_unknown_names(authority: Authority) -> Non
 
 def test_missing_halves_of_a_pair(authority: Authority) -> None:
     pair = authority.server()
-    with pytest.raises(TLSConfigError, match="^missing 'key_file' in TLS configuration$"):
+    with pytest.raises(TLSConfigError, match=r"^missing 'key_file' in TLS configuration$"):
         server_context(TLSConfigOpts(cert_file=pair.cert_file))
-    with pytest.raises(TLSConfigError, match="^missing 'cert_file' in TLS configuration$"):
+    with pytest.raises(TLSConfigError, match=r"^missing 'cert_file' in TLS configuration$"):
         server_context(TLSConfigOpts(key_file=pair.key_file))
 
 
@@ -406,12 +406,12 @@ def test_files_that_are_not_there(authority: Authority) -> None:
     with pytest.raises(TLSConfigError) as error:
         server_context(TLSConfigOpts(certificates=[(pair.cert_file, pair.key_file), ("/nope", pair.key_file)]))
     assert str(error.value) == ("error parsing X509 certificate/key pair 2/2: open /nope: no such file or directory")
-    with pytest.raises(TLSConfigError, match="^open /nope: no such file or directory$"):
+    with pytest.raises(TLSConfigError, match=r"^open /nope: no such file or directory$"):
         server_context(options(authority, ca_file="/nope"))
 
 
 def test_an_authority_file_without_certificates(authority: Authority) -> None:
-    with pytest.raises(TLSConfigError, match="^failed to parse root ca certificate$"):
+    with pytest.raises(TLSConfigError, match=r"^failed to parse root ca certificate$"):
         server_context(options(authority, ca_file=authority.server().key_file))
 
 
