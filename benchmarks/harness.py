@@ -52,10 +52,12 @@ class Server:
     def __init__(self, command: str, *arguments: str) -> None:
         self.port = free_port()
         argv = [*shlex.split(command), "-a", "127.0.0.1", "-p", str(self.port), *arguments]
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in stop)
         start_ns = time.perf_counter_ns()
         try:
-            self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.process = subprocess.Popen(argv, stdout=self._log, stderr=self._log)
         except OSError as e:
+            self._log.close()
             raise BenchmarkError(f"could not start {shlex.join(argv)}: {e}") from e
         try:
             self._await_info(shlex.join(argv))
@@ -68,7 +70,9 @@ class Server:
         end = time.monotonic() + START_LIMIT_S
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                raise BenchmarkError(f"{command} exited with {self.process.returncode}")
+                self._log.seek(0)
+                last = self._log.read().strip().rpartition("\n")[2]
+                raise BenchmarkError(f"{command} exited with {self.process.returncode}: {last}")
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1.0) as s:
                     if s.recv(4) == b"INFO":
@@ -102,6 +106,7 @@ class Server:
         """Kills the server; a benchmark has nothing to save."""
         self.process.kill()
         self.process.wait()
+        self._log.close()
 
 
 @contextmanager
