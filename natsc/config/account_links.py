@@ -29,14 +29,15 @@ _DEPTH_MAX = 1024
 
 
 class _Node:
-    """What an account exports and imports so far. An export is None when it is public."""
+    """What an account exports and imports so far. An export's value: the accounts that may import it (none: all), and
+    the position of the token that names the importer (0: none does)."""
 
     __slots__ = ("name", "service_imports", "services", "stream_imports", "streams")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.streams: dict[str, Export | None] = {}
-        self.services: dict[str, Export] = {}
+        self.streams: dict[str, tuple[list[str], int]] = {}
+        self.services: dict[str, tuple[list[str], int]] = {}
         self.stream_imports: list[tuple[_Node, str, str]] = []  # (from account, subject there, subject here)
         self.service_imports: list[tuple[_Node, str, str]] = []  # (to account, subject here, subject there)
 
@@ -86,11 +87,11 @@ def _export(
     if position > 0:
         if len(tokens) < position or tokens[position - 1] != "*":
             raise GoError(f"Error adding {what}: {_INVALID_SUBJECT}")
+    exports = node.services if export.service else node.streams
+    if known or position > 0 or export.subject not in exports:
+        exports[export.subject] = (exports.get(export.subject, ([], 0))[0] + known, position)
     if export.service:
-        node.services[export.subject] = export
         _service_details(node, export, opts)
-    else:
-        node.streams[export.subject] = export if known or position > 0 else None
 
 
 def _service_details(node: _Node, export: Export, opts: Options) -> None:
@@ -107,7 +108,7 @@ def _service_details(node: _Node, export: Export, opts: Options) -> None:
         raise GoError(f"{what}: bad service response type")
 
 
-def _matching(exports: dict[str, Export | None] | dict[str, Export], subject: str) -> str | None:
+def _matching(exports: dict[str, tuple[list[str], int]], subject: str) -> str | None:
     if subject in exports:
         return subject
     return next((exported for exported in exports if is_subset(subject, exported)), None)
@@ -133,20 +134,15 @@ def _import(
         raise GoError(f"{what}: service import not found")
 
 
-def _authorized(
-    exports: dict[str, Export | None] | dict[str, Export], importer: _Node, subject: str
-) -> bool:
+def _authorized(exports: dict[str, tuple[list[str], int]], importer: _Node, subject: str) -> bool:
     found = _matching(exports, subject)
     if found is None:
         return False
-    export = exports[found]
-    if export is None or (not export.accounts and not export.account_token_position):
-        return True
-    position = export.account_token_position
+    accounts, position = exports[found]
     if position > 0:
         tokens = [] if found == subject else subject.split(".")
         return position <= len(tokens) and tokens[position - 1] == importer.name
-    return importer.name in (export.accounts or ())
+    return not accounts or importer.name in accounts
 
 
 def _stream_import(node: _Node, source: _Node, entry: Import) -> None:

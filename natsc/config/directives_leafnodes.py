@@ -200,11 +200,10 @@ def _parse_remotes(last: Last, block: Any, report: Report) -> list[RemoteLeafOpt
                 _remote_field(remote, name, key, token, value, proxy, last, report)
             except Finding as finding:
                 report.errors.append(finding)
-        wrong, warnings = check_proxy(remote)
+        wrong = _bad_proxy(remote)
         if wrong is not None:
             report.error(proxy[0], wrong)
             continue
-        report.warnings += [Finding(proxy[0], warning) for warning in warnings]
         if remote_name(remote, False) in names:
             report.error(last.token, f"duplicate remote {remote_name(remote, True)}")
             continue
@@ -315,41 +314,32 @@ def _proxy(remote: RemoteLeafOpts, fields: dict[str, Any], last: Last, report: R
             report.unknown(token, key)
 
 
-def check_proxy(remote: RemoteLeafOpts) -> tuple[str | None, list[str]]:
-    """(error, warnings)."""
+def _bad_proxy(remote: RemoteLeafOpts) -> str | None:
     from natsc import gourl
 
     proxy = remote.proxy
     if not proxy.url:
         if proxy.username or proxy.password or proxy.timeout:
-            return "proxy URL must be specified when other proxy options are set", []
-        return None, []
+            return "proxy URL must be specified when other proxy options are set"
+        return None
     try:
         url = gourl.parse(proxy.url)
     except gourl.URLError as error:
-        return f"invalid proxy URL: {error}", []
+        return f"invalid proxy URL: {error}"
     if url.scheme not in ("http", "https"):
-        return f"proxy URL scheme must be http or https, got: {url.scheme}", []
+        return f"proxy URL scheme must be http or https, got: {url.scheme}"
     if not url.host:
-        return "proxy URL must specify a host", []
+        return "proxy URL must specify a host"
     if proxy.timeout < 0:
-        return "proxy timeout must be >= 0", []
+        return "proxy timeout must be >= 0"
     if bool(proxy.username) != bool(proxy.password):
-        return "proxy username and password must both be specified or both be empty", []
+        return "proxy username and password must both be specified or both be empty"
     for target in remote.urls:
         if target.scheme == "wss" and remote.tls_config is None:
             needed = "requires TLS and no TLS configuration is provided"
             advice = "When using proxy with TLS endpoints, ensure TLS is properly configured for the leafnode remote"
-            return f"proxy is configured but remote URL {target} {needed}. {advice}", []
-    web = [target.scheme in ("ws", "wss") for target in remote.urls]
-    if web and not any(web):
-        only = "proxy settings only apply to WebSocket connections (ws:// or wss://)"
-        text = f"proxy configuration will be ignored: {only}, but all configured URLs use TCP connections (nats://)"
-        return None, [text]
-    if web and not all(web):
-        only = "proxy settings do not apply to TCP connections (nats://)"
-        return None, [f"proxy configuration will only be used for WebSocket URLs: {only}"]
-    return None, []
+            return f"proxy is configured but remote URL {target} {needed}. {advice}"
+    return None
 
 
 def remote_name(remote: RemoteLeafOpts, redacted: bool) -> str:
@@ -400,7 +390,7 @@ def validate_leafnodes(opts: Options) -> None:
     if part.compression.mode:
         normalize_compression(part.compression, "s2_auto")
     for remote in part.remotes:
-        wrong, _ = check_proxy(remote)
+        wrong = _bad_proxy(remote)
         if wrong is not None:
             raise ConfigError(wrong)
         web = {url.scheme.lower().startswith("ws") for url in remote.urls}

@@ -123,29 +123,32 @@ def quote_value(value: Any) -> str:
 
 
 def format_float(value: float) -> str:
-    """%v of a float64: shortest digits, exponent form below 1e-4 and from 1e21."""
-    return _float_text(value, 1e-4, 2)
+    """%v of a float64: shortest digits, exponent form below 1e-4 and from 1e6."""
+    return _float_text(value, 1e-4, 1e6, 2)
 
 
-def _float_text(value: float, low: float, exponent_digits: int) -> str:
-    digits, _, exponent_text = repr(value).partition("e")
-    magnitude = abs(value)
-    if magnitude != 0 and (magnitude < low or magnitude >= 1e21):
-        if not exponent_text:
-            digits, _, exponent_text = f"{value:.17e}".partition("e")
-            for precision in range(17):
-                trial = f"{value:.{precision}e}"
-                if float(trial) == value:
-                    digits, _, exponent_text = trial.partition("e")
-                    break
-        exponent = int(exponent_text)
-        sign = "-" if exponent < 0 else "+"
-        return f"{digits.removesuffix('.0')}e{sign}{abs(exponent):0{exponent_digits}d}"
-    if exponent_text:
-        exponent = int(exponent_text)
-        whole = f"{value:.0f}" if exponent >= 0 else f"{value:.{len(digits.replace('.', '').lstrip('-')) - 1 - exponent}f}"
-        return whole
-    return digits.removesuffix(".0")
+def _float_text(value: float, low: float, high: float, exponent_digits: int) -> str:
+    """Shortest digits; exponent form outside of `low` to `high`."""
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent_text = repr(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    exponent = int(exponent_text or 0) + len(whole) - 1
+    if whole == "0":
+        exponent -= len(whole + fraction) - len(digits)
+        exponent += 1 - len(whole)
+    digits = digits.rstrip("0") or "0"
+    if value == 0:
+        return sign + "0"
+    if low <= abs(value) < high:
+        if exponent < 0:
+            return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
+        padded = digits.ljust(exponent + 1, "0")
+        tail = padded[exponent + 1 :]
+        return f"{sign}{padded[: exponent + 1]}{'.' if tail else ''}{tail}"
+    tail = digits[1:]
+    exponent_sign = "-" if exponent < 0 else "+"
+    return f"{sign}{digits[0]}{'.' if tail else ''}{tail}e{exponent_sign}{abs(exponent):0{exponent_digits}d}"
 
 
 def _time_quote(text: str) -> str:
@@ -183,7 +186,7 @@ def parse_duration(text: str) -> int:
         if rest[:1] == ".":
             fraction_text = _leading_digits(rest[1:])
             rest = rest[1 + len(fraction_text) :]
-        if not whole_text and not fraction_text:
+        if (not whole_text and not fraction_text) or int(whole_text[:32] or "0") > 1 << 63:
             raise invalid
         end = 0
         while end < len(rest) and rest[end] != "." and not "0" <= rest[end] <= "9":
@@ -212,11 +215,15 @@ def _leading_digits(text: str) -> str:
 
 
 def _scaled(whole_text: str, fraction_text: str, unit: int) -> int:
-    value = int(whole_text[:32] or "0") * unit  # 32 digits are far above the int64 range already
-    if fraction_text:
-        fraction_text = fraction_text[:18]
-        value += int(fraction_text) * unit // 10 ** len(fraction_text)
-    return value
+    """The fraction goes through floats, as in Go: the last nanosecond depends on it."""
+    value = int(whole_text[:32] or "0") * unit
+    fraction, scale = 0, 1.0
+    for digit in fraction_text:
+        if fraction > INT64_MAX // 10 or fraction * 10 + int(digit) > 1 << 63:
+            break
+        fraction = fraction * 10 + int(digit)
+        scale *= 10
+    return value + int(float(fraction) * (float(unit) / scale))
 
 
 def format_duration(ns: int) -> str:
@@ -316,4 +323,4 @@ def json_string(text: str) -> str:
 
 def json_float(value: float) -> str:
     """A float64 as encoding/json writes it: exponent form below 1e-6 and from 1e21, e-09 as e-9."""
-    return _float_text(value, 1e-6, 1) if abs(value) < 1e-6 else _float_text(value, 1e-6, 2)
+    return _float_text(value, 1e-6, 1e21, 1 if abs(value) < 1e-6 else 2)

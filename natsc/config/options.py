@@ -96,7 +96,8 @@ def _zero(kind: str) -> Any:
 
 
 class URL(Struct):
-    """Of a route, gateway or leafnode remote. `host` keeps brackets and port; `password` None: none was given."""
+    """Of a route, gateway or leafnode remote. `host` keeps brackets and port; `password` None: none was given;
+    `path`: all that follows the host, as written."""
 
     scheme: str
     username: str

@@ -27,7 +27,6 @@ _FUNCTIONS = (
     "wildcard", "partition", "splitfromleft", "splitfromright", "slicefromleft", "slicefromright", "right", "left",
     "split", "random",
 )  # fmt: skip
-_KNOWN_TO_MAPPINGS = frozenset(_FUNCTIONS) - {"left", "right"}
 _CAPITALS = {"splitfromleft": (5, 9), "splitfromright": (5, 9), "slicefromleft": (5, 9), "slicefromright": (5, 9)}
 _INT32_MAX = (1 << 31) - 1
 
@@ -61,7 +60,7 @@ def _check_destination(dest: str) -> str | None:
         if not token or full:
             return f"{_BAD_TRANSFORM} in {token}" if token else _BAD_TRANSFORM
         if _is_mustache(token):
-            if _function(token)[0] not in _KNOWN_TO_MAPPINGS:
+            if not _function(token)[0]:
                 return f"{_UNKNOWN_FUNCTION} in {token}"
         elif token == ">":
             full = True

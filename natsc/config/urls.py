@@ -22,12 +22,12 @@ def parse_url(text: str, kind: str) -> URL:
         parsed = gourl.parse(text)
     except gourl.URLError:
         raise GoError(f"error parsing {kind} url [{quote(text)}]") from None
+    rest = text[len(parsed.scheme) + 1 :] if parsed.scheme else text
+    if rest.startswith("//"):
+        end = min((at for at in (rest.find(char, 2) for char in "/?#") if at >= 0), default=len(rest))
+        rest = rest[end:]
     return URL(
-        scheme=parsed.scheme,
-        username=parsed.user or "",
-        password=parsed.password,
-        host=parsed.host,
-        path=parsed.path,
+        scheme=parsed.scheme, username=parsed.user or "", password=parsed.password, host=parsed.host, path=rest
     )
 
 
