@@ -9,7 +9,8 @@ they belong into Authenticator._find.)
 2. As in nats-server, authenticate() writes the user that a connection stands for into its CONNECT dict (a mapped
    certificate's user, the no_auth_user): logs, monitoring and a later reload read it there.
 3. A bcrypt comparison takes as long as its cost says, up to seconds. It releases the GIL: where needs_thread() says
-   so, call authenticate() on a worker thread. It touches nothing but the CONNECT dict.
+   so, call authenticate() on a worker thread. It touches nothing but the CONNECT dict, and of the TLS state what
+   needs_thread() has looked at before.
 4. What the options hold and nobody can be checked for (nkey users, a proxy's signature) refuses, and never lets in.
 """
 

@@ -251,10 +251,14 @@ def _first_certificate(cert_file: str) -> bytes | None:
 
 
 def _certificate_names(cert_file: str) -> frozenset[str]:
-    from natsc.auth.certificate import Certificate
+    """The DNS names that a certificate is for, in lower case; none where it can't be read."""
+    from natsc.auth.certificate import Certificate, MalformedCertificate
 
     der = _first_certificate(cert_file)
-    return frozenset() if der is None else frozenset(name.lower() for name in Certificate(der).dns_names)
+    try:
+        return frozenset() if der is None else frozenset(name.lower() for name in Certificate(der).dns_names)
+    except MalformedCertificate:
+        return frozenset()
 
 
 def _choose_by_name(
@@ -290,7 +294,7 @@ class TLSLayer:
     """
 
     __slots__ = (
-        "_handshake_bytes", "_head", "_incoming", "_object", "_outgoing", "_output", "_scratch",
+        "_handshake_bytes", "_head", "_incoming", "_object", "_outgoing", "_output", "_peer_certs", "_scratch",
         "handshake_done", "peer_closed",
     )  # fmt: skip
 
@@ -301,6 +305,7 @@ class TLSLayer:
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._output: list[bytes] = []
+        self._peer_certs: list[bytes] | None = None
         self._scratch = scratch
         self._head = b""
         self._handshake_bytes = 0
@@ -408,8 +413,14 @@ class TLSLayer:
     def peer_certs(self) -> list[bytes]:
         """The DER of the certificates that the peer sent, its own first; empty where it sent none.
 
-        A resumed session has the peer's own alone.
+        A resumed session has the peer's own alone. They are kept from the first call on, so that later ones, which may
+        come from a worker thread, don't touch the connection.
         """
+        if self._peer_certs is None:
+            self._peer_certs = self._read_peer_certs()
+        return self._peer_certs
+
+    def _read_peer_certs(self) -> list[bytes]:
         connection = self._object
         own = connection.getpeercert(binary_form=True)
         if own is None:
@@ -421,7 +432,7 @@ class TLSLayer:
         else:
             found = connection._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
             chain = [certificate.public_bytes(_ENCODING_DER) for certificate in found or ()]
-        return [own, *chain[1:]] if chain else [own]
+        return [own, *chain[1:]]
 
     def require_pinned(self, pinned: set[str], debug: Callable[[str], None]) -> None:
         """Raises TLSError unless the peer's key is in `pinned` (hexadecimal SHA-256 of its SubjectPublicKeyInfo)."""
