@@ -14,8 +14,11 @@ from collections.abc import Sequence
 class Profile:
     """A server configuration, and what is drawn for it."""
 
-    def __init__(self, config: str, *, weight: int, mutate: bool, payload: int, users: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: str, *, weight: int, mutate: bool, payload: int, users: Sequence[str] = (), control_line: int = 4096
+    ) -> None:
         self.config = config
+        self.control_line = control_line
         self.weight = weight
         self.mutate = mutate
         self.payload = payload
@@ -25,11 +28,16 @@ class Profile:
 PROFILES = {
     "plain": Profile("max_payload: 512\n", weight=6, mutate=True, payload=40),
     "limits": Profile(
-        "max_payload: 100\nmax_control_line: 128\nmax_subscriptions: 6\nmax_sub_tokens: 3\n", weight=3, mutate=True, payload=110
+        "max_payload: 100\nmax_control_line: 128\nmax_subscriptions: 6\nmax_sub_tokens: 3\n",
+        weight=3,
+        mutate=True,
+        payload=110,
+        control_line=128,
     ),
     "users": Profile(
         """
         max_payload: 512
+        no_system_account: true
         authorization {
             default_permissions { publish: "a.>", subscribe: ["a.>", "foo"] }
             users [
@@ -51,6 +59,7 @@ PROFILES = {
     "accounts": Profile(
         """
         max_payload: 512
+        no_system_account: true
         accounts {
             A { users [{user: a, password: "p"}] }
             B { users [{user: b, password: "p", permissions {publish: {deny: "foo.*"}}}], limits { max_payload: 60, max_subscriptions: 8 } }
@@ -234,7 +243,7 @@ def mutate(op: bytes, generator: Generator) -> bytes:
     for _ in range(1 + int(rnd() * rnd() * 4)):
         size = len(op)
         at = int(rnd() * (size + 1))
-        kind = int(rnd() * 13)
+        kind = int(rnd() * 13.3)
         if kind == 0:
             op = op[:at] + bytes([int(rnd() * 256)]) + op[at + 1 :]
         elif kind == 1:
@@ -263,9 +272,18 @@ def mutate(op: bytes, generator: Generator) -> bytes:
             op = b" ".join(tokens)
         elif kind == 11:
             op = op[:at] + generator.operation(True)[: int(rnd() * 30)]
-        else:
+        elif kind == 12:
             op = bytes([op[0] ^ (1 << int(rnd() * 8))]) + op[1:] if op else b"\x00"
+        else:
+            op = lengthen(op, generator.profile.control_line + int(rnd() * 5) - 2)
     return op
+
+
+def lengthen(op: bytes, size: int) -> bytes:
+    """The first line's arguments made so long, if they are shorter, by its second word."""
+    line, end, rest = op.partition(b"\r\n")
+    verb, blank, arguments = line.partition(b" ")
+    return verb + blank + b"x" * (size - len(arguments)) + arguments + end + rest
 
 
 def resize(op: bytes, by: int) -> bytes:
