@@ -100,6 +100,8 @@ class MonitorConnection:
     def eof_received(self) -> bool:
         """What is under way is finished before the connection closes."""
         self._eof = True
+        if self._step is None and self._body is None and not self._paused and not self._closing:
+            self._cut_off()
         return not self._closing and (self._body is not None or self._step is not None or self._paused)
 
     def pause_writing(self) -> None:
@@ -146,7 +148,7 @@ class MonitorConnection:
     def _wait(self) -> None:
         """Nothing complete to answer: idle between requests, or in the middle of one."""
         if self._eof:
-            self._transport.close()
+            self._cut_off()
             return
         self._transport.resume_reading()
         if self._parser.started:
@@ -155,6 +157,15 @@ class MonitorConnection:
                 self._arm(HEADER_TIMEOUT)
         elif not self.idle_since:
             self.idle_since = self._monitor.loop.time()
+
+    def _cut_off(self) -> None:
+        """The peer said all that it had to say, and perhaps not to the end of a request."""
+        try:
+            self._parser.end()
+        except RequestFault as fault:
+            self._transport.write(fault.reply)
+        self._closing = True
+        self._transport.close()
 
     def _answer(self, request: Request) -> None:
         """Sends a short answer at once; of a long one the head, and lets the pieces follow."""

@@ -19,13 +19,17 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 500
 MAX_BODY_BYTES = 256 * 1024
 _MAX_CHUNK_LINE = 256
+_NEXT_BYTES = 4
 
+# A name with blanks in it isn't malformed to Go, only invalid: it has another text for that.
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z ]+\Z")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _VERSION = re.compile(rb"HTTP/([0-9])\.([0-9])\Z")
 _HOST = re.compile(rb"[!$%&'()*+,\-.:;=@\[\]_~0-9A-Za-z]*\Z")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TARGET_CONTROL = re.compile(rb"[\x00-\x20\x7f]")
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://[^/?#]*")
+# scheme://authority, or scheme: alone before a path; what follows a scheme otherwise is no path.
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*:(//[^/?#]*|(?=/)|[^?]*)")
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -48,14 +52,25 @@ def _bad(details: str = "") -> RequestFault:
 class Request:
     """A request's head. `path` and `query` are as received, decoded with surrogateescape."""
 
-    __slots__ = ("http10", "keep_alive", "method", "path", "query", "says_keep_alive", "unexpected", "whole_server")
+    __slots__ = (
+        "http10",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "says_keep_alive",
+        "unexpected",
+        "version",
+        "whole_server",
+    )
 
-    def __init__(self, method: str, path: str, query: str, http10: bool) -> None:
+    def __init__(self, method: str, path: str, query: str, version: tuple[int, int]) -> None:
         self.method = method
         self.path = path
         self.query = query
-        self.http10 = http10
-        self.keep_alive = not http10 and method != "CONNECT"  # nobody tunnels through here
+        self.version = version
+        self.http10 = version == (1, 0)
+        self.keep_alive = version > (1, 0) and method != "CONNECT"  # nobody tunnels through here
         self.says_keep_alive = False  # an HTTP/1.0 client asked for it and expects to read that it was granted
         self.unexpected = False  # it has an Expect that nobody can meet
         self.whole_server = path == "*"
@@ -64,13 +79,14 @@ class Request:
 class RequestParser:
     """Feed bytes, then call `next` until it gives None."""
 
-    __slots__ = ("_buffer", "_chunked", "_line", "_remaining", "_scanned", "_skipped")
+    __slots__ = ("_buffer", "_chunked", "_line", "_remaining", "_scanned", "_skipped", "_taken")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._scanned = 0  # no end of the head before here
         self._line: Request | None = None  # the request line once it is complete
         self._remaining = 0  # bytes of a body still to skip
+        self._taken = 0  # requests given out
         self._skipped = 0  # bytes of a chunked body skipped so far
         self._chunked = ""  # what comes next in a chunked body: size, data, end, trailer
 
@@ -88,11 +104,20 @@ class RequestParser:
         """Takes what was read from the connection."""
         self._buffer += data
 
+    def end(self) -> None:
+        """Nothing more will come. Raises RequestFault where a request was cut off in its head."""
+        if self._buffer and not self._remaining and not self._chunked and not self._too_short():
+            raise _bad()
+
+    def _too_short(self) -> bool:
+        """A few bytes behind a request aren't the next one yet: old clients end bodies with a line break."""
+        return self._taken > 0 and self._line is None and len(self._buffer) < _NEXT_BYTES
+
     def next(self) -> Request | None:
         """The next request, None if it isn't complete. Raises RequestFault."""
         if not self._skip_body():
             return None
-        if self._line is None and not self._take_request_line():
+        if self._line is None and (self._too_short() or not self._take_request_line()):
             return None
         end = self._head_end()
         if end < 0:
@@ -103,6 +128,7 @@ class RequestParser:
             raise RequestFault("431 Request Header Fields Too Large")
         head = bytes(self._buffer[:end])
         del self._buffer[:end]
+        self._taken += 1
         request, self._line, self._scanned = self._line, None, 0
         if request is None:
             raise AssertionError("a head without a request line")
@@ -134,17 +160,24 @@ class RequestParser:
         return min(ends, default=-1)
 
     def _apply_headers(self, request: Request, headers: list[tuple[bytes, bytes]]) -> None:
-        """What the headers say about the connection and the body. Raises RequestFault."""
-        _check_host(request, headers)
-        for name, _ in headers:
-            if _TOKEN.match(name) is None:
-                raise _bad("invalid header name")
-        connection = [word.strip().lower() for word in b",".join(_values(headers, b"connection")).split(b",")]
+        """What the headers say about the connection and the body. Raises RequestFault, in the reference's order."""
+        hosts = _values(headers, b"host")
+        if len(hosts) > 1:
+            raise _bad()
+        self._expect_body(request, headers)
+        if request.version[0] != 1:
+            raise RequestFault("505 HTTP Version Not Supported", details="unsupported protocol version")
+        if not hosts and not request.http10 and request.method != "CONNECT":
+            raise _bad("missing required Host header")
+        if hosts and _HOST.match(hosts[0]) is None:
+            raise _bad("malformed Host header")
+        if any(_TOKEN.match(name) is None for name, _ in headers):
+            raise _bad("invalid header name")
+        connection = re.split(rb"[ \t,]+", b",".join(_values(headers, b"connection")).lower())
         if b"close" in connection:
             request.keep_alive = False
         elif request.http10 and b"keep-alive" in connection:
             request.keep_alive = request.says_keep_alive = True
-        self._expect_body(request, headers)
         for expectation in _values(headers, b"expect")[:1]:
             if expectation.lower() != b"100-continue" and expectation:
                 request.unexpected = True
@@ -205,6 +238,8 @@ class RequestParser:
             self._chunked = "size"
         elif not line:
             self._chunked = ""
+        elif _NAME.match(line.partition(b":")[0]) is None or b":" not in line or _CONTROL.search(line):
+            raise RequestFault("")
         if self._skipped > MAX_BODY_BYTES:
             raise RequestFault("")
         return True
@@ -217,11 +252,14 @@ def _parse_request_line(line: bytes) -> Request:
     version = _VERSION.match(proto)
     if version is None or _TOKEN.match(method) is None or not target or _TARGET_CONTROL.search(target):
         raise _bad()
-    if version.group(1) != b"1":
-        raise RequestFault("505 HTTP Version Not Supported", details="unsupported protocol version")
+    numbers = int(version.group(1)), int(version.group(2))
     text = target.decode("utf-8", "surrogateescape")
-    if target == b"*" or (method == b"CONNECT" and not target.startswith(b"/")):
-        return Request(method.decode(), text, "", version.group(2) == b"0")
+    if target == b"*":
+        return Request(method.decode(), text, "", numbers)
+    if method == b"CONNECT" and not target.startswith(b"/"):
+        if _HOST.match(target.split(b"/", 1)[0]) is None:
+            raise _bad()
+        return Request(method.decode(), text, "", numbers)
     if not target.startswith(b"/"):
         absolute = _ABSOLUTE.match(target)
         if absolute is None:
@@ -230,7 +268,7 @@ def _parse_request_line(line: bytes) -> Request:
     path, _, query = text.partition("?")
     if percent_decode(path) is None:
         raise _bad()
-    return Request(method.decode(), path, query, version.group(2) == b"0")
+    return Request(method.decode(), path, query, numbers)
 
 
 def _parse_headers(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -246,25 +284,15 @@ def _parse_headers(head: bytes) -> list[tuple[bytes, bytes]]:
             if not headers:
                 raise _bad()
             name, value = headers[-1]
-            headers[-1] = name, value + b" " + line.strip(b" \t")
+            headers[-1] = name, (value + b" " + line.strip(b" \t")).strip(b" ")
             continue
         name, colon, value = line.partition(b":")
-        if not colon or not name:
+        if not colon or _NAME.match(name) is None:
             raise _bad()
         headers.append((name.lower(), value.strip(b" \t")))
         if len(headers) > MAX_HEADERS:
             raise RequestFault("431 Request Header Fields Too Large")
     return headers
-
-
-def _check_host(request: Request, headers: list[tuple[bytes, bytes]]) -> None:
-    hosts = _values(headers, b"host")
-    if len(hosts) > 1:
-        raise _bad()
-    if not hosts and not request.http10 and request.method != "CONNECT":
-        raise _bad("missing required Host header")
-    if hosts and _HOST.match(hosts[0]) is None:
-        raise _bad("malformed Host header")
 
 
 def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

@@ -160,3 +160,39 @@ def test_a_body_isnt_kept() -> None:
         assert parser.next() is None
         assert parser.buffered == 0
     assert parser.started
+
+
+def test_a_head_that_is_cut_off() -> None:
+    parser = RequestParser()
+    parser.end()
+    parser.feed(b"GET / HTTP/1.1\r\nHo")
+    assert parser.next() is None
+    with pytest.raises(RequestFault):
+        parser.end()
+
+
+def test_a_line_break_behind_a_request_is_no_request() -> None:
+    parser = RequestParser()
+    parser.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
+    assert parser.next() is not None
+    assert parser.next() is None
+    parser.end()
+    parser.feed(b"GET / HTTP/1.1\r\n")
+    with pytest.raises(RequestFault):
+        parser.next()
+
+
+@pytest.mark.parametrize(
+    ("target", "path"), [(b"http://foo", ""), (b"http:/a/b", "/a/b"), (b"a.b:80", ""), (b"http://foo/a?b", "/a")]
+)
+def test_absolute_targets(target: bytes, path: str) -> None:
+    (request,), _ = parse(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert request.path == path
+
+
+def test_faults_come_in_the_references_order() -> None:
+    head = b"Host: x y\r\nTransfer-Encoding: gzip\r\n\r\n"
+    for version, status in ((b"1.1", b"501"), (b"2.0", b"501")):
+        _, reply = parse(b"GET / HTTP/" + version + b"\r\n" + head)
+        assert reply is not None
+        assert reply[9:12] == status
