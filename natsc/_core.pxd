@@ -6,6 +6,7 @@ from natsc.engine.types cimport client_t, engine_t
 
 cdef class Engine:
     cdef engine_t e
+    cdef client_t defaults              # what a new client starts as
     cdef readonly object hooks          # what the engine asks of Python: see engine/hooks.pyx
     cdef dict accounts_by_name
     cdef dict clients_by_cid
@@ -35,7 +36,9 @@ cdef class Client:
     cdef public str ip
     cdef public int port
     cdef public bytes nonce
-    cdef public str label               # for log lines, once CONNECT has come
+    cdef public str label               # for log lines, made when one is written after CONNECT; None until then
+    cdef public int64_t stop_ns         # when it closed, wall clock
+    cdef list last_subs                 # what it had subscribed to when it closed, None = nothing
     cdef public object permissions      # engine.permissions.Permissions or None; c.perms points into it
     cdef public object grant            # what authentication granted, or None
     cdef readonly object account

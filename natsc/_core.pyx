@@ -30,6 +30,8 @@ from natsc.engine.timers cimport timer_cancel, timers_fire
 from natsc.engine.types cimport (KIND_CLIENT, SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, SPECIAL_DENY,
                                  SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE, client_t, engine_t, sub_t)
 
+from natsc.errors import CLOSE_REASONS
+
 cdef extern from "time.h" nogil:
     ctypedef int clockid_t
     cdef struct timespec:
@@ -45,7 +47,7 @@ cdef enum:
     TICK_LIMIT = 100000         # timers fired in one tick: bounds a jump of the clock
     CACHE_BITS = 13             # 8192 cached matches
 
-READ_BUFFER_SIZE = SHARED_SIZE
+cdef int64_t NO_LIMIT = 1 << 40
 
 
 cdef inline uint64_t read_ns(clockid_t clock) noexcept nogil:
@@ -77,6 +79,11 @@ cdef class Engine:
         self.clients_by_cid = {}
         self.frozen = frozen
         e.now_ns = 1000000000ULL if frozen else read_ns(CLOCK_MONOTONIC)
+        self.defaults.max_payload = 1 << 20
+        self.defaults.max_control_line = 4096
+        self.defaults.max_pending = 64 << 20
+        self.defaults.max_subs = -1
+        self.defaults.special = SPECIAL_NO_HEADERS
         self.shared = <char*>malloc(SHARED_SIZE)
         if self.shared == NULL or not cache_init(e, CACHE_BITS):
             raise MemoryError
@@ -104,6 +111,17 @@ cdef class Engine:
             self.e.trace = trace
             for c in self.clients_by_cid.values():
                 (<Client>c).set_trace(trace)
+
+    def set_client_defaults(self, *, bint verbose, bint pedantic, int64_t max_payload, int max_control_line,
+                            Py_ssize_t max_pending, int max_subs, int max_sub_tokens):
+        """What holds for a new client before it says anything; -1 is no limit, for max_sub_tokens 0."""
+        cdef client_t* d = &self.defaults
+        d.slow = (SLOW_VERBOSE if verbose else 0) | (SLOW_PEDANTIC if pedantic else 0)
+        d.max_payload = max_payload if max_payload >= 0 else NO_LIMIT
+        d.max_control_line = max_control_line
+        d.max_pending = max_pending
+        d.max_subs = max_subs
+        d.max_sub_tokens = max_sub_tokens
 
     # -------------------------------------------------------------------------------------------- time
 
@@ -184,12 +202,13 @@ cdef class Engine:
         cdef client_t* c = <client_t*>calloc(1, sizeof(client_t))
         if c == NULL:
             raise MemoryError
+        c[0] = self.defaults
         h.c = c
         h.engine = self
         h.conn = conn
         h.ip = ip
         h.port = port
-        h.name = h.lang = h.version = h.user = h.label = ""
+        h.name = h.lang = h.version = h.user = ""
         self.read_clock()
         self.last_cid += 1
         c.cid = self.last_cid
@@ -198,11 +217,6 @@ cdef class Engine:
         c.start_ns = c.last_ns = c.last_in_ns = self.e.now_ns
         h.start_wall_ns = <int64_t>read_ns(CLOCK_REALTIME) + self.offset_ns
         h.wall_offset_ns = h.start_wall_ns - <int64_t>self.e.now_ns
-        c.max_payload = 1 << 20
-        c.max_control_line = 4096
-        c.max_pending = 64 << 20
-        c.max_subs = -1
-        c.special = SPECIAL_NO_HEADERS
         if self.e.trace:
             h.set_trace(True)
         h.account = account
@@ -282,6 +296,8 @@ cdef class Engine:
 
     cdef void close_out(self, Client h):
         """The end of a closing client: Python hears of it while everything still stands, then it gives back all it has."""
+        if h.c.num_subs:
+            h.last_subs = h.subscriptions()
         if self.release is not None:
             self.release(h)
         detach(&self.e, h.c)
@@ -419,31 +435,26 @@ cdef class Client:
 
     # -------------------------------------------------------------------------------------------- control
 
-    def configure(self, *, verbose=None, pedantic=None, echo=None, headers=None, no_responders=None, max_payload=None,
-                  max_control_line=None, max_pending=None, max_subs=None, max_sub_tokens=None):
+    def configure(self, *, no_responders=None, max_payload=None, max_subs=None, max_control_line=None):
         """Set what CONNECT or the configuration says about this client; None leaves one as it is; -1 is no limit."""
         cdef client_t* c = self.c
-        if verbose is not None:
-            self.set_slow(SLOW_VERBOSE, verbose)
-        if pedantic is not None:
-            self.set_slow(SLOW_PEDANTIC, pedantic)
-        if echo is not None:
-            c.no_echo = not echo
-        if headers is not None:
-            c.headers = headers
-            self.set_special(SPECIAL_NO_HEADERS, not headers)
         if no_responders is not None:
             c.no_responders = no_responders
         if max_payload is not None:
-            c.max_payload = max_payload if max_payload >= 0 else 1 << 40
-        if max_control_line is not None:
-            c.max_control_line = max_control_line
-        if max_pending is not None:
-            c.max_pending = max_pending
+            c.max_payload = max_payload if max_payload >= 0 else NO_LIMIT
         if max_subs is not None:
             c.max_subs = max_subs
-        if max_sub_tokens is not None:
-            c.max_sub_tokens = max_sub_tokens
+        if max_control_line is not None:
+            c.max_control_line = max_control_line
+
+    def set_connect(self, bint verbose, bint pedantic, bint echo, bint headers) -> None:
+        """What CONNECT says about the protocol; the hot half of configure."""
+        cdef client_t* c = self.c
+        self.set_slow(SLOW_VERBOSE, verbose)
+        self.set_slow(SLOW_PEDANTIC, pedantic)
+        self.set_special(SPECIAL_NO_HEADERS, not headers)
+        c.no_echo = not echo
+        c.headers = headers
 
     cdef void set_slow(self, uint32_t bit, bint on) noexcept:
         self.c.slow = self.c.slow | bit if on else self.c.slow & ~bit
@@ -530,9 +541,14 @@ cdef class Client:
         return data
 
     def subscriptions(self) -> list:
-        """(subject, queue or None, sid, delivered, max) of each, as bytes and integers; max 0 = no maximum."""
+        """(subject, queue or None, sid, delivered, max) of each, as bytes and integers; max 0 = no maximum.
+
+        Of a closed client: what it had when it closed.
+        """
         cdef uint32_t i
         cdef list found = []
+        if self.c.detached:
+            return self.last_subs or found
         for i in range(self.c.sids_cap):
             if <size_t>self.c.sids[i] > 1:
                 found.append(describe(self.c.sids[i]))
@@ -597,6 +613,8 @@ cdef class Client:
 
     @property
     def num_subs(self) -> int:
+        if self.c.detached:
+            return len(self.last_subs) if self.last_subs is not None else 0
         return self.c.num_subs
 
     @property
@@ -642,3 +660,8 @@ cdef class Client:
     @property
     def close_reason(self) -> int:
         return self.c.close_reason
+
+    @property
+    def reason(self) -> str:
+        """Why it closed, as monitoring says it; "" while it is open."""
+        return CLOSE_REASONS[self.c.close_reason]

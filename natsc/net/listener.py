@@ -66,7 +66,9 @@ class ClientListener:
         self.connections.add(conn)
         client = self.engine.connect(server.global_account, conn, ip, peer[1])
         conn.attach(client)
-        server.greet(client)
+        server.total_connections += 1
+        if server.log.debug_on:
+            server.log_client(client, "debug", "Client connection created")
         limit = server.options.max_conn
         if limit < 0 or 0 < limit < self.engine.num_clients:
             self._send_info(client)
@@ -105,6 +107,9 @@ class ClientListener:
         """The connection is gone."""
         self.connections.discard(conn)
         client = conn.client
-        if client is not None and not client.closing:
+        if client is None:
+            return
+        if not client.closing:
             client.close(errors.READ_ERROR if exc is not None else errors.CLIENT_CLOSED)
             self.engine.end_turn()
+        client.conn = None

@@ -36,6 +36,10 @@ FIELDS: dict[str, type] = {
 # What a client is before it says anything: the reference's defaults.
 DEFAULTS = {"verbose": True, "pedantic": True, "echo": True}
 
+# How many different CONNECTs are remembered, and up to which length.
+_SEEN_MAX = 64
+_SEEN_BYTES_MAX = 512
+
 # Fields whose values stay out of trace lines.
 _SECRETS = ("pass", "auth_token", "jwt", "sig", "proxy_sig")
 
@@ -78,6 +82,7 @@ class Handshake:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self._seen: dict[bytes, dict[str, Any]] = {}
 
     # CONNECT
 
@@ -87,20 +92,18 @@ class Handshake:
         client.stop_auth_timer()
         client.rtt_ns = max(client.age_ns, 1)
         client.start_ping(True)
+        again = client.connected
         try:
-            fields = parse_connect(arg)
+            opts = client.opts = self._connect_options(client, arg, again)
         except BadConnect as error:
             server.log_client(client, "error", f"invalid CONNECT: {error}")
             client.close(errors.PROTOCOL_VIOLATION)
             return REFUSED
-        again = client.connected
-        opts = client.opts = {**(client.opts or DEFAULTS), **fields}
-        opts.pop("jwt", None)  # means something in operator mode only
         client.name = opts.get("name", "")
         client.lang = opts.get("lang", "")
         client.version = opts.get("version", "")
-        headers = bool(opts.get("headers")) and not server.options.no_header_support
-        client.configure(echo=opts["echo"], verbose=opts["verbose"], pedantic=opts["pedantic"], headers=headers)
+        headers = "headers" in opts and opts["headers"] and not server.options.no_header_support
+        client.set_connect(opts["verbose"], opts["pedantic"], opts["echo"], headers)
         if again:
             client.drop_subscriptions()
         tls = client.conn.tls if client.conn is not None else None
@@ -109,6 +112,27 @@ class Handshake:
             return PENDING
         grant = server.auth.authenticate(opts, tls=tls, debug=server.client_debug(client), warn=server.log.warn)
         return self._finish(client, grant)
+
+    def _connect_options(self, client: Client, arg: bytes, again: bool) -> dict[str, Any]:
+        """What CONNECT says, over what was said before and the defaults. Raises BadConnect.
+
+        Clients of one program say the same, so what was read last is remembered; where nobody is authenticated the result
+        is shared between clients, and read only.
+        """
+        if again or client.opts:
+            self.label(client)  # stays what the first CONNECT made it
+            opts = {**(client.opts or DEFAULTS), **parse_connect(arg)}
+            opts.pop("jwt", None)
+            return opts
+        opts = self._seen.get(arg)
+        if opts is None:
+            opts = {**DEFAULTS, **parse_connect(arg)}
+            opts.pop("jwt", None)  # means something in operator mode only
+            if len(arg) <= _SEEN_BYTES_MAX:
+                if len(self._seen) >= _SEEN_MAX:
+                    self._seen.clear()
+                self._seen[arg] = opts
+        return dict(opts) if self.server.auth.auth_required else opts
 
     def _finish(self, client: Client, grant: Grant | None) -> int:
         """The rest of CONNECT, once it is known who the client is."""
@@ -122,8 +146,7 @@ class Handshake:
         if opts.get("new_account") or opts.get("account"):
             return self.refuse(client)
         client.accept()
-        self._label(client)
-        if not 0 <= opts.get("protocol", 0) <= PROTO_MAX:
+        if "protocol" in opts and not 0 <= opts["protocol"] <= PROTO_MAX:
             client.send_err(errors.INVALID_CLIENT_PROTOCOL)
             client.close(errors.BAD_CLIENT_PROTOCOL_VERSION)
             return REFUSED
@@ -151,7 +174,8 @@ class Handshake:
         client.grant = grant
         client.user = grant.user
         server.apply_limits(client)
-        client.set_permissions(server.compiled_permissions(grant))
+        if grant.permissions is not None or client.permissions is not None:
+            client.set_permissions(server.compiled_permissions(grant))
         if grant.expires is not None:
             server.expire_later(client, grant.expires)
         return True
@@ -164,21 +188,22 @@ class Handshake:
         client.close(errors.AUTHENTICATION_VIOLATION)
         return REFUSED
 
-    def _label(self, client: Client) -> None:
-        """How log lines name the client from now on; set by the first CONNECT."""
-        if client.label:
-            return
+    def label(self, client: Client) -> str:
+        """How log lines name the client: after its first CONNECT with what it said there."""
+        label = self.server.address(client)
+        if not client.connected:
+            return label
         parts = []
         if client.version:
             parts.append(f"v{client.version}")
         parts += [part for part in (client.lang, client.name) if part]
-        label = self.server.address(client)
         if parts:
             label += f" - {quote(':'.join(parts))}"
         user = log_label(client.opts or {})
         if user:
             label += f" - {quote(f'{client.account.name}/{user}')}"
         client.label = label
+        return label
 
     def on_first_op(self, client: Client) -> bool:
         """Something before CONNECT although it is required: fine for a no_auth_user, a violation otherwise."""

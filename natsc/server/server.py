@@ -19,7 +19,6 @@ from natsc.engine.permissions import Permissions
 from natsc.net.listener import ClientListener
 from natsc.net.sockets import ListenError, host_port
 from natsc.server import info
-from natsc.server.closed import ClosedClient
 from natsc.server.handshake import DEFAULTS, Handshake
 from natsc.server.identity import PREFIX_CURVE, PREFIX_SERVER, random_public_key
 
@@ -60,7 +59,7 @@ class Server:
         self.server_name = opts.server_name or self.server_id
         self.xkey = random_public_key(PREFIX_CURVE)
         self.start_ns = self.config_load_ns = self.clock.wall_ns()
-        self.closed: deque[ClosedClient] = deque(maxlen=max(opts.max_closed_clients, 0))
+        self.closed: deque[Client] = deque(maxlen=max(opts.max_closed_clients, 0))
         self.total_connections = 0
         self.http_req_stats: dict[str, int] = {}
         self.global_account = self.account(GLOBAL_ACCOUNT)
@@ -78,6 +77,7 @@ class Server:
         self.tls_rate_limiter: Any = None
         self.info: dict[str, Any] = {}
         self._template: info.InfoTemplate | None = None
+        self._account_templates: dict[tuple[str, int], info.InfoTemplate] = {}
         self._permissions: dict[int, tuple[object, Permissions | None]] = {}
         self._ports_file = False
         self.configure()
@@ -93,6 +93,15 @@ class Server:
             write_deadline_ns=opts.write_deadline,
             no_stall=bool(opts.no_fast_producer_stall),
             trace=bool(opts.trace or opts.trace_verbose),
+        )
+        self.engine.set_client_defaults(
+            verbose=DEFAULTS["verbose"],
+            pedantic=DEFAULTS["pedantic"],
+            max_payload=opts.max_payload or -1,
+            max_control_line=opts.max_control_line,
+            max_pending=opts.max_pending,
+            max_subs=opts.max_subs or -1,
+            max_sub_tokens=opts.max_sub_tokens,
         )
         self._permissions.clear()
         for configured in opts.accounts or ():
@@ -156,21 +165,33 @@ class Server:
         if opts.tls_handshake_first and self.tls_context is not None:
             fields["tls_required"] = True
         self._template = info.InfoTemplate(fields)
+        self._account_templates.clear()
 
     def info_line(self, client: Client, *, with_ip: bool = True, connect_info: bool = False, **more: object) -> bytes:
         """INFO for one client: the first one, or a later one with connect_info or other fields."""
-        if not connect_info and not more and self._template is not None:
-            return self._template.fill(client.cid, client.ip if with_ip else None, client.nonce or b"")
+        ip = client.ip if with_ip else None
+        if not more:
+            template = self._template
+            if connect_info:
+                template = self._account_template(client.account.name, client.max_payload)
+            if template is not None:
+                return template.fill(client.cid, ip, client.nonce or b"")
         fields: dict[str, Any] = {
-            **self.info, "client_id": client.cid, "client_ip": client.ip, "max_payload": client.max_payload, **more,
+            **self.info, "client_id": client.cid, "client_ip": ip, "max_payload": _wire_limit(client.max_payload), **more,
         }  # fmt: skip
-        if fields["max_payload"] >= 1 << 31:
-            fields["max_payload"] = -1
-        if connect_info:
-            fields["connect_info"] = True
-            fields["remote_account"] = client.account.name
-            fields["acc_is_sys"] = client.account.name == self.system_account_name
         return info.render(fields)
+
+    def _account_template(self, account: str, max_payload: int) -> info.InfoTemplate:
+        """INFO with connect_info for the clients of one account: the answer to their first PING."""
+        key = (account, max_payload)
+        template = self._account_templates.get(key)
+        if template is None:
+            fields = {
+                **self.info, "max_payload": _wire_limit(max_payload), "connect_info": True, "remote_account": account,
+                "acc_is_sys": account == self.system_account_name,
+            }  # fmt: skip
+            template = self._account_templates[key] = info.InfoTemplate(fields)
+        return template
 
     @property
     def system_account_name(self) -> str:
@@ -293,21 +314,6 @@ class Server:
 
     # Clients
 
-    def greet(self, client: Client) -> None:
-        """Sets what holds for a client before it says anything."""
-        opts = self.options
-        self.total_connections += 1
-        client.configure(
-            verbose=DEFAULTS["verbose"],
-            pedantic=DEFAULTS["pedantic"],
-            max_control_line=opts.max_control_line,
-            max_pending=opts.max_pending,
-            max_payload=opts.max_payload,
-            max_subs=opts.max_subs or -1,
-            max_sub_tokens=opts.max_sub_tokens,
-        )
-        self.log_client(client, "debug", "Client connection created")
-
     def apply_limits(self, client: Client) -> None:
         """The smaller of the account's and the server's limits."""
         opts, account = self.options, client.account
@@ -361,8 +367,10 @@ class Server:
         self.clock.call_later(max(0, when_ns - self.clock.wall_ns()) / 1e9, expire)
 
     def _on_closed(self, client: Client) -> None:
-        self.closed.append(ClosedClient(client, self.clock.wall_ns()))
-        self.log_client(client, "debug", f"Client connection closed: {errors.CLOSE_REASONS[client.close_reason]}")
+        client.stop_ns = self.clock.wall_ns()
+        self.closed.append(client)
+        if self.log.debug_on:
+            self.log_client(client, "debug", f"Client connection closed: {client.reason}")
         if self.listener is not None and client.conn is not None:
             self.listener.closing(client)
 
@@ -377,7 +385,7 @@ class Server:
         log = self.log
         if (level == "debug" and not log.debug_on) or (level == "trace" and not log.trace_on):
             return
-        getattr(log, level)(f"{client.label or self.address(client)} - {text}")
+        getattr(log, level)(f"{client.label or self.hooks.label(client)} - {text}")
 
     def client_debug(self, client: Client) -> Callable[[str], None]:
         """A sink for debug lines about a client."""
@@ -387,6 +395,11 @@ class Server:
 def _least(*limits: int) -> int:
     """The smallest limit; -1 is none."""
     return min((limit for limit in limits if limit >= 0), default=-1)
+
+
+def _wire_limit(max_payload: int) -> int:
+    """The limit as INFO says it: 32 bits, -1 for none."""
+    return max_payload if max_payload < 1 << 31 else -1
 
 
 def _with_queues(rules: list[Any] | None) -> list[tuple[bytes, bytes]] | None:
