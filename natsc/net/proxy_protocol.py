@@ -12,7 +12,7 @@ import socket
 
 from natsc.config.gotext import quote
 
-# How long a peer may take for its first bytes, and again for the header where those show that there is one.
+# How long a peer may take for its first bytes, and again for the rest where those are few.
 READ_TIMEOUT_S = 5.0
 
 # What tells the versions apart; fewer bytes decide nothing.
@@ -35,89 +35,107 @@ class ProxyError(Exception):
     """A PROXY header began and is no good: the connection is closed, a protocol violation. The text is for the log."""
 
 
-Endpoint = tuple[str, int]
-Octets = bytes | bytearray
-
-
 class ProxyHeader:
-    """What a header says.
+    """What a header says. Addresses are texts; "" and 0 where the balancer speaks for itself (LOCAL, UNKNOWN)."""
 
-    source, destination: address and port, None where the balancer speaks for itself (LOCAL, UNKNOWN) and where there
-    is no header. length: how many bytes the header has, 0 where there is none; what follows belongs to the
-    connection.
-    """
+    __slots__ = ("dst_ip", "dst_port", "src_ip", "src_port")
 
-    __slots__ = ("destination", "length", "source")
-
-    def __init__(self, length: int, source: Endpoint | None = None, destination: Endpoint | None = None) -> None:
-        self.length = length
-        self.source = source
-        self.destination = destination
+    def __init__(self, src_ip: str = "", src_port: int = 0, dst_ip: str = "", dst_port: int = 0) -> None:
+        self.src_ip = src_ip
+        self.src_port = src_port
+        self.dst_ip = dst_ip
+        self.dst_port = dst_port
 
     def __repr__(self) -> str:
-        return f"ProxyHeader({self.length}, {self.source}, {self.destination})"
+        return f"ProxyHeader({self.src_ip!r}, {self.src_port}, {self.dst_ip!r}, {self.dst_port})"
 
 
-def parse_proxy_header(data: Octets) -> ProxyHeader | None:
-    """Reads the beginning of a connection: `data` is all so far. None: more is needed. Raises ProxyError."""
-    if len(data) < DETECT_BYTES:
-        return None
-    if data.startswith(_V1_PREFIX):
-        return _read_v1(data)
-    if data.startswith(_V2_SIGNATURE[:DETECT_BYTES]):
-        return _read_v2(data)
-    return ProxyHeader(0)
+class ProxyParser:
+    """Reads the beginning of one connection. Feed it until feed() returns True, then go on with `rest`.
+
+    header: None where the connection has no header. rest: what was fed and is not of the header.
+    """
+
+    __slots__ = ("_buffer", "_reading", "_reading_from", "header", "rest")
+
+    def __init__(self) -> None:
+        self.header: ProxyHeader | None = None
+        self.rest = b""
+        self._buffer = bytearray()
+        self._reading = "failed to read protocol version"
+        self._reading_from = 0
+
+    @property
+    def detected(self) -> bool:
+        """Whether the bytes so far are the start of a header."""
+        return len(self._buffer) >= DETECT_BYTES
+
+    def feed(self, data: bytes) -> bool:
+        """Takes the next bytes; True once it is known what they are. Raises ProxyError for a bad header."""
+        buffer = self._buffer
+        buffer += data
+        if len(buffer) < DETECT_BYTES:
+            return False
+        if buffer.startswith(_V1_PREFIX):
+            used = self._read_v1()
+        elif buffer.startswith(_V2_SIGNATURE[:DETECT_BYTES]):
+            used = self._read_v2()
+        else:
+            used = 0
+        if used is None:
+            return False
+        self.rest = bytes(buffer[used:])
+        return True
+
+    def cut_short(self, cause: str) -> str:
+        """The log's text for a peer that left or was silent too long; `cause` as Go words it: "EOF", "i/o timeout"."""
+        if not self._buffer:
+            cause = "EOF"  # nothing at all in time is the end to nats-server
+        # Go's io.ReadFull calls it unexpected once it has a part; lines and discarded bytes are read by other means.
+        exact = not self._reading.startswith(("failed to read v1 line", "failed to discard"))
+        if cause == "EOF" and exact and len(self._buffer) > self._reading_from:
+            cause = "unexpected EOF"
+        return f"{self._reading}: {cause}"
+
+    def _read_v1(self) -> int | None:
+        self._reading = "failed to read v1 line"
+        start = len(_V1_PREFIX)
+        end = self._buffer.find(b"\r\n", start, start + _V1_LINE_BYTES_MAX)
+        if end < 0:
+            if len(self._buffer) - start >= _V1_LINE_BYTES_MAX:
+                raise ProxyError(f"{_INVALID}: v1 line too long")
+            return None
+        self.header = _parse_v1(self._buffer[start:end].decode("utf-8", "surrogateescape").split())
+        return end + 2
+
+    def _read_v2(self) -> int | None:
+        buffer = self._buffer
+        self._reading, self._reading_from = "failed to read v2 signature", DETECT_BYTES
+        if len(buffer) < len(_V2_SIGNATURE):
+            return None
+        if not buffer.startswith(_V2_SIGNATURE):
+            raise ProxyError(f"{_INVALID}: invalid signature")
+        self._reading, self._reading_from = "failed to read v2 header", len(_V2_SIGNATURE)
+        if len(buffer) < _V2_HEADER_BYTES:
+            return None
+        version, kind = buffer[12], buffer[13]
+        size = buffer[14] << 8 | buffer[15]
+        address_bytes, self._reading = _check_v2(version, kind, size)
+        self._reading_from = _V2_HEADER_BYTES
+        used = _V2_HEADER_BYTES + size
+        if len(buffer) < used:
+            return None
+        self.header = _parse_v2(bytes(buffer[_V2_HEADER_BYTES:used]), address_bytes)
+        return used
 
 
-def cut_short(data: Octets, cause: str) -> str:
-    """The log's text for a peer that left or fell silent after `data`. cause: as Go words it, "EOF" at the end."""
-    size = len(data)
-    # What is read, where it starts, and whether by Go's io.ReadFull: that calls the end unexpected once it has a part.
-    if size < DETECT_BYTES:
-        reading, start, exact = "failed to read protocol version", 0, True
-    elif data.startswith(_V1_PREFIX):
-        reading, start, exact = "failed to read v1 line", size, False
-    elif size < len(_V2_SIGNATURE):
-        reading, start, exact = "failed to read v2 signature", DETECT_BYTES, True
-    elif size < _V2_HEADER_BYTES:
-        reading, start, exact = "failed to read v2 header", len(_V2_SIGNATURE), True
-    else:
-        _, reading = _check_v2(data)
-        start, exact = _V2_HEADER_BYTES, "discard" not in reading
-    if cause == "EOF" and exact and size > start:
-        cause = "unexpected EOF"
-    return f"{reading}: {cause}"
-
-
-def _read_v1(data: Octets) -> ProxyHeader | None:
-    start = len(_V1_PREFIX)
-    end = data.find(b"\r\n", start, start + _V1_LINE_BYTES_MAX)
-    if end >= 0:
-        return _parse_v1(data[start:end].decode("utf-8", "surrogateescape").split(), end + 2)
-    if len(data) - start >= _V1_LINE_BYTES_MAX:
-        raise ProxyError(f"{_INVALID}: v1 line too long")
-    return None
-
-
-def _read_v2(data: Octets) -> ProxyHeader | None:
-    if len(data) < len(_V2_SIGNATURE):
-        return None
-    if not data.startswith(_V2_SIGNATURE):
-        raise ProxyError(f"{_INVALID}: invalid signature")
-    if len(data) < _V2_HEADER_BYTES:
-        return None
-    address_bytes, _ = _check_v2(data)
-    length = _V2_HEADER_BYTES + (data[14] << 8 | data[15])
-    return None if len(data) < length else _parse_v2(bytes(data[_V2_HEADER_BYTES:length]), address_bytes, length)
-
-
-def _parse_v1(words: list[str], length: int) -> ProxyHeader:
-    """The words after "PROXY" of a header of `length` bytes."""
+def _parse_v1(words: list[str]) -> ProxyHeader:
+    """The words after "PROXY"."""
     if not words:
         raise ProxyError(f"{_INVALID}: invalid v1 format")
     protocol = words[0]
     if protocol == "UNKNOWN":
-        return ProxyHeader(length)
+        return ProxyHeader()
     if len(words) != 5:
         raise ProxyError(f"{_INVALID}: invalid v1 format")
     source, destination = _parse_ip(words[1]), _parse_ip(words[2])
@@ -133,12 +151,11 @@ def _parse_v1(words: list[str], length: int) -> ProxyHeader:
         raise ProxyError(f"{_INVALID}: TCP6 with IPv4 address")
     if protocol not in ("TCP4", "TCP6"):
         raise ProxyError(f"{_INVALID}: invalid protocol {protocol}")
-    return ProxyHeader(length, (_ip_text(source), source_port), (_ip_text(destination), destination_port))
+    return ProxyHeader(_ip_text(source), source_port, _ip_text(destination), destination_port)
 
 
-def _check_v2(data: Octets) -> tuple[int, str]:
+def _check_v2(version: int, kind: int, size: int) -> tuple[int, str]:
     """The bytes of one address (0: none of interest), and what reading the rest is called in the log."""
-    version, kind, size = data[12], data[13], data[14] << 8 | data[15]
     if version & 0xF0 != 0x20:
         raise ProxyError(f"{_INVALID}: invalid version 0x{version & 0xF0:02x}")
     command = version & 0x0F
@@ -159,13 +176,17 @@ def _check_v2(data: Octets) -> tuple[int, str]:
     return address_bytes, f"failed to read {name} address data"
 
 
-def _parse_v2(data: bytes, address_bytes: int, length: int) -> ProxyHeader:
+def _parse_v2(data: bytes, address_bytes: int) -> ProxyHeader:
     """Source and destination address, source and destination port, then extensions that nobody reads."""
     if not address_bytes:
-        return ProxyHeader(length)
-    at = 2 * address_bytes
-    ports = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
-    return ProxyHeader(length, (_ip_text(data[:address_bytes]), ports[0]), (_ip_text(data[address_bytes:at]), ports[1]))
+        return ProxyHeader()
+    ports = 2 * address_bytes
+    return ProxyHeader(
+        _ip_text(data[:address_bytes]),
+        int.from_bytes(data[ports : ports + 2], "big"),
+        _ip_text(data[address_bytes:ports]),
+        int.from_bytes(data[ports + 2 : ports + 4], "big"),
+    )
 
 
 def _parse_ip(text: str) -> bytes | None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natsc.net.proxy_protocol import ProxyError, ProxyHeader, cut_short, parse_proxy_header
+from natsc.net.proxy_protocol import ProxyError, ProxyHeader, ProxyParser
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
@@ -19,12 +19,13 @@ def ports(source: int, destination: int) -> bytes:
     return source.to_bytes(2, "big") + destination.to_bytes(2, "big")
 
 
-def feed(data: bytes, step: int) -> ProxyHeader:
-    """The verdict on a connection whose bytes arrive `step` at a time."""
-    for end in range(step, len(data) + step, step):
-        found = parse_proxy_header(bytearray(data[:end]))
-        if found is not None:
-            return found
+def feed(data: bytes, step: int) -> ProxyParser:
+    """A parser that was fed `step` bytes at a time; what it left over together with what it was not fed is its rest."""
+    parser = ProxyParser()
+    for at in range(0, len(data), step):
+        if parser.feed(data[at : at + step]):
+            parser.rest += data[at + step :]
+            return parser
     raise AssertionError("needs more")
 
 
@@ -41,25 +42,24 @@ MAPPED = bytes(10) + b"\xff\xff\x01\x02\x03\x04" + bytes(12) + b"\x01\x02\x03\x0
         (b"PROXY TCP6 2001:DB8:0::1 ::1 5555 4222\r\n", ("2001:db8::1", 5555, "::1", 4222)),
         (b"PROXY TCP6 ::ffff:192.0.2.1 ::1.2.3.4 5 0\r\n", ("192.0.2.1", 5, "::102:304", 0)),
         (b"PROXY  TCP4\t1.1.1.1 2.2.2.2 00001 65535 \r\n", ("1.1.1.1", 1, "2.2.2.2", 65535)),
-        (b"PROXY UNKNOWN\r\n", None),
-        (b"PROXY UNKNOWN whatever follows\r\n", None),
-        (b"PROXY UNKNOWN " + b"x" * 85 + b"\r\n", None),
+        (b"PROXY UNKNOWN\r\n", ("", 0, "", 0)),
+        (b"PROXY UNKNOWN whatever follows\r\n", ("", 0, "", 0)),
+        (b"PROXY UNKNOWN " + b"x" * 85 + b"\r\n", ("", 0, "", 0)),
         (v2(0x21, 0x11, IPV4), ("192.0.2.1", 5555, "10.0.0.1", 4222)),
         (v2(0x21, 0x11, IPV4 + b"extension"), ("192.0.2.1", 5555, "10.0.0.1", 4222)),
         (v2(0x21, 0x21, IPV6), ("2001:db8::1", 5555, "::1", 4222)),
         (v2(0x21, 0x21, MAPPED), ("1.2.3.4", 1, "::102:304", 2)),
-        (v2(0x20, 0x00), None),
-        (v2(0x20, 0xFF, b"skipped"), None),
-        (v2(0x21, 0x01, b"skipped"), None),
+        (v2(0x20, 0x00), ("", 0, "", 0)),
+        (v2(0x20, 0xFF, b"skipped"), ("", 0, "", 0)),
+        (v2(0x21, 0x01, b"skipped"), ("", 0, "", 0)),
     ],
 )
-def test_header(header: bytes, expected: tuple[str, int, str, int] | None, step: int) -> None:
-    found = feed(header + b"CONNECT {}\r\n", step)
-    assert found.length == len(header)
-    if expected is None:
-        assert found.source is found.destination is None
-    else:
-        assert (found.source, found.destination) == (expected[:2], expected[2:])
+def test_header(header: bytes, expected: tuple[str, int, str, int], step: int) -> None:
+    parser = feed(header + b"CONNECT {}\r\n", step)
+    found = parser.header
+    assert isinstance(found, ProxyHeader)
+    assert (found.src_ip, found.src_port, found.dst_ip, found.dst_port) == expected
+    assert parser.rest == b"CONNECT {}\r\n"
 
 
 @pytest.mark.parametrize("step", [1, 1000])
@@ -67,9 +67,9 @@ def test_header(header: bytes, expected: tuple[str, int, str, int] | None, step:
     "data", [b"CONNECT {}\r\nPING\r\n", b"\x16\x03\x01\x02\x00\x01", b"PROXYX", b"PING\r\nPING\r\n"]
 )
 def test_a_connection_without_header_keeps_its_bytes(data: bytes, step: int) -> None:
-    found = feed(data, step)
-    assert found.length == 0
-    assert found.source is None
+    parser = feed(data, step)
+    assert parser.header is None
+    assert parser.rest == data
 
 
 @pytest.mark.parametrize("step", [1, 1000])
@@ -127,20 +127,29 @@ def test_bad_header(data: bytes, text: str, step: int) -> None:
     ],
 )
 def test_what_the_log_says_when_the_peer_leaves(data: bytes, text: str) -> None:
-    assert parse_proxy_header(data) is None
-    assert cut_short(data, "EOF") == text
+    parser = ProxyParser()
+    assert not parser.feed(data)
+    assert parser.cut_short("EOF") == text
+
+
+def test_a_peer_that_sends_nothing_in_time_is_logged_as_gone() -> None:
+    assert ProxyParser().cut_short("i/o timeout") == "failed to read protocol version: EOF"
 
 
 def test_what_the_log_says_when_the_peer_is_silent() -> None:
-    assert cut_short(b"PROXY ", "read tcp a->b: i/o timeout") == "failed to read v1 line: read tcp a->b: i/o timeout"
+    parser = ProxyParser()
+    parser.feed(b"PROXY ")
+    assert parser.detected
+    assert parser.cut_short("i/o timeout") == "failed to read v1 line: i/o timeout"
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"PROXY ", SIGNATURE, SIGNATURE + b"\x21\x11\x00\x0c"]))
 def test_any_bytes_give_one_verdict_however_they_are_split(data: bytes, prefix: bytes) -> None:
     def verdict(step: int) -> object:
         try:
-            return repr(feed(prefix + data, step))
+            parser = feed(prefix + data, step)
         except (ProxyError, AssertionError) as error:
             return str(error)
+        return repr(parser.header), parser.rest
 
     assert verdict(1) == verdict(1000)
