@@ -117,8 +117,8 @@ def feature_flags(server: Any) -> dict[str, bool]:
 
 
 def not_ready(server: Any) -> str:
-    """The listeners that don't accept connections, empty when all do."""
-    return "" if getattr(server, "accepting", True) else "server"
+    """The listeners that don't accept connections, empty when all do. A lame duck takes no new clients."""
+    return "" if server.accepting and not server.lame_duck else "server"
 
 
 def listens_for_jetstream(server: Any) -> bool:

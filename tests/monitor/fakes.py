@@ -147,6 +147,7 @@ class Server:
         self.start_ns = self.config_load_ns = NOW_NS - 12 * SECOND
         self.total_connections = len(self.engine.clients()) + len(self.closed)
         self.http_req_stats: dict[str, int] = {}
+        self.accepting, self.lame_duck = True, False
 
 
 def get(

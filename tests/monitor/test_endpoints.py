@@ -337,9 +337,10 @@ def test_healthz_without_the_jetstream_that_was_asked_for() -> None:
     assert get(server, "/healthz", "js-server-only=1")[0] == 200
 
 
-def test_healthz_of_a_server_that_stopped_listening() -> None:
+@pytest.mark.parametrize(("accepting", "lame_duck"), [(False, False), (True, True)])
+def test_healthz_of_a_server_that_takes_no_clients(accepting: bool, lame_duck: bool) -> None:
     server = Server()
-    server.accepting = False  # type: ignore[attr-defined]
+    server.accepting, server.lame_duck = accepting, lame_duck
     assert get(server, "/healthz")[::2] == (
         500,
         b'{"status":"error","error":"failed to be ready for connections after 1ms: server"}',

@@ -389,3 +389,43 @@ def describe_tls(kind: str, certificates: Certificates) -> Any:
 def test_the_same_about_tls(certificates: Certificates) -> None:
     ours, theirs = (describe_tls(kind, certificates) for kind in KINDS)
     assert ours == theirs
+
+
+def test_the_same_below_a_base_path() -> None:
+    answers = []
+    for kind in KINDS:
+        server = Server(kind, 'http: 127.0.0.1:-1\nhttp_base_path: "mon/"\n')
+        try:
+            found = [
+                server.get(path) for path in ("/mon/healthz", "/healthz", "/mon/", "/", "/mon//healthz", "/monhealthz")
+            ]
+            answers.append([(answer.status, answer.body, answer.headers.get("location")) for answer in found])
+            assert server.get("/mon").headers["content-type"] == "text/html; charset=utf-8"
+        finally:
+            server.close()
+    assert answers[0] == answers[1]
+
+
+def test_the_same_log_lines(pair: Pair) -> None:
+    lines = []
+    for server in pair.servers.values():
+        mark = len(server.log)
+        for query in ("stream=x", "stream=x&details=1", "js-enabled=1"):
+            server.get("/healthz?" + query)
+        server.wait_log("js-enabled deprecated", after=mark)
+        lines.append([line.partition("[WRN] ")[2] for line in server.log[mark:] if "[WRN]" in line])
+    assert lines[0] == lines[1]
+
+
+def test_the_same_start_failure(pair: Pair) -> None:
+    """A monitoring port that is taken."""
+    taken = pair.servers["nats-server"].http_port
+    lines = []
+    for kind in KINDS:
+        server = Server(kind, f"http: 127.0.0.1:{taken}\n", wait=False)
+        try:
+            assert server.wait() == 1
+            lines.append([line.partition("[FTL] ")[2] for line in server.log if "[FTL]" in line])
+        finally:
+            server.close()
+    assert lines[0] == lines[1] != []
