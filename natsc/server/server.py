@@ -15,6 +15,7 @@ from natsc._core import Engine
 from natsc.auth.permissions import permission_lists
 from natsc.auth.users import Authenticator
 from natsc.clock import Clock
+from natsc.config.gotext import GoError
 from natsc.engine.permissions import Permissions
 from natsc.net.listener import ClientListener
 from natsc.net.sockets import ListenError, host_port
@@ -84,8 +85,8 @@ class Server:
 
     # Configuration
 
-    def configure(self) -> None:
-        """Takes over the options into the engine; at start and after a reload."""
+    def configure(self, tls_context: Any = None) -> None:
+        """Takes over the options into the engine; at start and, with the context made before, after a reload."""
         opts = self.options
         self.engine.configure(
             ping_interval_ns=opts.ping_interval,
@@ -111,16 +112,16 @@ class Server:
             account.limits = limits
             if limits is not None:
                 account.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
-        self._load_tls()
+        self._load_tls(tls_context)
 
-    def _load_tls(self) -> None:
+    def _load_tls(self, context: Any) -> None:
         opts = self.options
         if opts.tls_config is None:
             self.tls_context = None
             return
         from natsc.net import tls
 
-        self.tls_context = tls.server_context(opts.tls_config)
+        self.tls_context = context or tls.server_context(opts.tls_config)
         if self.tls_scratch is None:
             self.tls_scratch = tls.make_scratch()
         rate = opts.tls_config.rate_limit
@@ -131,18 +132,13 @@ class Server:
         return self.engine.account(name)
 
     def refresh_info(self) -> None:
-        """Makes INFO from what is known now."""
+        """Makes INFO from what is known now. Raises natsc.config.gotext.GoError for a bad client_advertise."""
         opts = self.options
         host, port = opts.host, self.listener.port if self.listener is not None else opts.port
         if opts.client_advertise:
-            from natsc.config.gotext import split_host_port
+            from natsc.server.advertise import parse_host_port
 
-            parts = split_host_port(opts.client_advertise)
-            if parts is None:
-                host = opts.client_advertise
-            else:
-                host = parts[0]
-                port = int(parts[1]) if parts[1] and int(parts[1]) > 0 else port
+            host, port = parse_host_port(opts.client_advertise, port)
         self.info = {
             "server_id": self.server_id,
             "server_name": self.server_name,
@@ -155,7 +151,7 @@ class Server:
             "headers": not opts.no_header_support,
             "auth_required": self.auth.auth_required,
             "tls_required": self.tls_context is not None and not opts.allow_non_tls,
-            "tls_verify": self.tls_context is not None and bool(opts.tls_verify),
+            "tls_verify": opts.tls_config is not None and bool(opts.tls_config.verify),
             "tls_available": self.tls_context is not None and bool(opts.allow_non_tls),
             "max_payload": opts.max_payload,
             "api_lvl": info.API_LEVEL,
@@ -223,7 +219,12 @@ class Server:
         except ListenError as error:
             shown = host_port(opts.host, max(opts.port, 0))
             raise StartError(f'Error listening on port: {shown}, "{error}"') from None
-        self.refresh_info()
+        try:
+            self.refresh_info()
+        except GoError as error:
+            self._announce_listener()
+            text = f"Error setting server INFO with ClientAdvertise value of {opts.client_advertise}, err={error}"
+            raise StartError(text) from None
         self._announce_listener()
         await self.listener.start()
         self.accepting = True
