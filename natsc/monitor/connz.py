@@ -182,7 +182,7 @@ def _entry(conn: Any, now: int, options: ConnzOptions) -> dict[str, Any]:
         value = getattr(conn, name)
         if value:
             entry[name] = value
-    _add_tls(entry, conn, options.auth)
+    _add_tls(entry, conn, options.auth and not stop)
     if options.auth:
         _add_identity(entry, conn)
     if conn.num_subs and (options.subs or options.subs_detail):
@@ -238,17 +238,15 @@ def _text(value: bytes | str) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
-def _add_tls(entry: dict[str, Any], conn: Any, auth: bool) -> None:
-    layer = snapshot.tls(conn)
-    if layer is None:
+def _add_tls(entry: dict[str, Any], conn: Any, certificates: bool) -> None:
+    names = snapshot.tls_names(conn)
+    if names is None:
         return
-    entry["tls_version"] = layer.version()
-    entry["tls_cipher_suite"] = layer.cipher()
-    if auth:
+    entry["tls_version"], entry["tls_cipher_suite"] = names
+    peers = snapshot.peer_certificates(conn) if certificates else []
+    if peers:
         from natsc.monitor import certs
 
-        peers = [certs.describe(der) for der in layer.peer_certs()]
-        if peers:
-            entry["tls_peer_certs"] = peers
+        entry["tls_peer_certs"] = [certs.describe(der) for der in peers]
     if snapshot.tls_came_first(conn):
         entry["tls_first"] = True

@@ -234,7 +234,21 @@ def subscriptions(conn: Any) -> list[tuple[Any, ...]]:
     return conn.subscriptions()  # type: ignore[no-any-return]
 
 
-def tls(conn: Any) -> Any | None:
+def tls_names(conn: Any) -> tuple[str, str] | None:
+    """Protocol version and cipher suite of a connection with TLS; a closed one remembers them as `tls_names`."""
+    layer = tls_layer(conn)
+    if layer is not None:
+        return layer.version(), layer.cipher()
+    return getattr(conn, "tls_names", None)
+
+
+def peer_certificates(conn: Any) -> list[bytes]:
+    """The DER of the certificates that the peer of an open connection sent, its own first."""
+    layer = tls_layer(conn)
+    return layer.peer_certs() if layer is not None else []
+
+
+def tls_layer(conn: Any) -> Any | None:
     """The TLS layer of an open connection once its handshake is done."""
     layer = getattr(conn.conn, "tls", None)
     return layer if layer is not None and layer.handshake_done else None

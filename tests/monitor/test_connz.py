@@ -259,3 +259,9 @@ def test_tls_before_info_is_shown() -> None:
 
 def test_an_unfinished_handshake_shows_nothing() -> None:
     assert "tls_version" not in load(Server([Conn(1, conn=SimpleNamespace(tls=layer(False)))]))["connections"][0]
+
+
+def test_a_closed_connection_remembers_its_tls() -> None:
+    ended = Conn(1, stop_ns=NOW_NS, reason="Client Closed", tls_names=("1.2", "TLS_X"))
+    entry = load(Server(closed=[ended]), "state=closed")["connections"][0]
+    assert (entry["tls_version"], entry["tls_cipher_suite"]) == ("1.2", "TLS_X")

@@ -377,6 +377,12 @@ def describe_tls(kind: str, certificates: Certificates) -> Any:
             wires[-1].ready()
         context = certificates.client_context()
         connections = secure_get(server.http_port, "/connz?auth=1", context)["connections"]
+        wires[0].close()
+        closed = "/connz?auth=1&state=closed"
+        deadline = time.monotonic() + 10
+        while not (ended := secure_get(server.http_port, closed, context)["connections"]):
+            assert time.monotonic() < deadline
+        connections += ended
         varz = secure_get(server.http_port, "/varz", context)
         shown = {name: value for name, value in varz.items() if name.startswith(("tls_", "http", "auth"))}
         return normal(connections, wires[0].cid), normal(shown, 0)
