@@ -154,7 +154,8 @@ class LayerSource:
     def __init__(self, server: Any) -> None:
         """Raises TLSConfigError where the options' certificates can't be used."""
         self._server = server
-        self._scratch = make_scratch()
+        shared = getattr(server, "tls_scratch", None)  # what is decrypted is copied at once
+        self._scratch = make_scratch() if shared is None else shared
         self._options = server.options
         self._context = _context(self._options)
 
