@@ -27,6 +27,7 @@ from natsc.config.options import (
 )
 from tests.certs import Authority, name
 
+PW = "pw"
 BCRYPT_S3CR3T = bcrypt.hashpw(b"s3cr3t", bcrypt.gensalt(4)).decode()
 
 
@@ -99,7 +100,7 @@ def test_everything_but_user_and_password_is_refused(connect: dict[str, object])
 
 
 def test_single_user() -> None:
-    auth = Authenticator(Options(username="u", password="pw"))
+    auth = Authenticator(Options(username="u", password=PW))
     assert auth.authenticate({"user": "u", "pass": "pw"}) is not None
     assert auth.authenticate({"user": "U", "pass": "pw"}) is None
     assert auth.authenticate({"user": "u", "pass": "wp"}) is None
@@ -161,13 +162,13 @@ def test_nkey_users_alone_let_nobody_in() -> None:
 
 def test_proxy_required_lets_nobody_in_without_trusted_proxies() -> None:
     lines: list[str] = []
-    auth = Authenticator(Options(users=[User(username="a", password="pw", proxy_required=True)]))
+    auth = Authenticator(Options(users=[User(username="a", password=PW, proxy_required=True)]))
     assert auth.authenticate({"user": "a", "pass": "pw"}, debug=lines.append) is None
     assert lines == ["proxy connection required"]
 
 
 def test_connection_type_must_be_allowed() -> None:
-    auth = Authenticator(Options(users=[User(username="a", password="pw", allowed_connection_types={"WEBSOCKET"})]))
+    auth = Authenticator(Options(users=[User(username="a", password=PW, allowed_connection_types={"WEBSOCKET"})]))
     assert auth.authenticate({"user": "a", "pass": "pw"}) is None
     assert auth.authenticate({"user": "a", "pass": "pw"}, conn_type="WEBSOCKET") is not None
 
@@ -235,7 +236,7 @@ def test_no_auth_user_stands_for_nobody_with_credentials(connect: dict[str, obje
 
 
 def test_an_nkey_counts_as_credentials_only_where_nkeys_are_configured() -> None:
-    opts = Options(users=[User(username="a", password="pw")], no_auth_user="a")
+    opts = Options(users=[User(username="a", password=PW)], no_auth_user="a")
     assert Authenticator(opts).authenticate({"nkey": "UBBB"}) is not None
     opts.nkeys = [NkeyUser(nkey="UAAA")]
     assert Authenticator(opts).authenticate({"nkey": "UBBB"}) is None
@@ -357,7 +358,7 @@ def test_mapping_obeys_allowed_connection_types(authority: Authority) -> None:
     ("auth", "expected"),
     [
         (Authenticator(Options()), False),
-        (Authenticator(Options(username="u", password="pw")), True),
+        (Authenticator(Options(username="u", password=PW)), True),
         (Authenticator(Options(username="u", password=BCRYPT_S3CR3T)), False),
         (Authenticator(Options(authorization="token")), False),
         (users(("a", BCRYPT_S3CR3T)), False),

@@ -292,7 +292,7 @@ def test_tls_1_3_suites_alone_leave_tls_1_2_out(authority: Authority) -> None:
 
 
 def test_suites_that_openssl_no_longer_has(authority: Authority) -> None:
-    with pytest.raises(TLSConfigError, match="not supported by OpenSSL .*: TLS_RSA_WITH_RC4_128_SHA"):
+    with pytest.raises(TLSConfigError, match=r"not supported by OpenSSL .*: TLS_RSA_WITH_RC4_128_SHA"):
         server_context(options(authority, ciphers=["TLS_RSA_WITH_RC4_128_SHA"]))
 
 
