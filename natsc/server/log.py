@@ -149,9 +149,17 @@ class Log:
             return
         self.notice("File log re-opened")
 
-    def reconfigure(self, opts: Options) -> None:
-        """Goes on as the reloaded `opts` say. Raises LogError, and then nothing has changed."""
-        sink = _open_sink(opts)
+    @staticmethod
+    def prepare(opts: Options) -> Sink:
+        """Opens where the reloaded `opts` want their log, for `reconfigure`. Raises LogError."""
+        return _open_sink(opts)
+
+    def reconfigure(self, opts: Options, sink: Sink | None = None) -> None:
+        """Goes on as the reloaded `opts` say, in `sink` where it was prepared.
+
+        Raises LogError where it can't be opened, and then nothing has changed.
+        """
+        sink = sink or _open_sink(opts)
         self._sink.close()
         self._configure(opts, sink)
 

@@ -275,6 +275,23 @@ class Server:
         except process.FileError as error:
             self.log.error(f"Error writing ports file: {error}")
 
+    def _remove_ports_file(self, directory: str) -> None:
+        from natsc.server import process
+
+        if not self._ports_file:
+            return
+        self._ports_file = False
+        try:
+            process.remove_ports_file(directory)
+        except process.FileError as error:
+            self.log.error(f"Error cleaning up ports file {process.ports_file_path(directory)}: {error}")
+
+    def move_ports_file(self, old_directory: str) -> None:
+        """Writes the ports file where the options now say, and removes the old one."""
+        self._remove_ports_file(old_directory)
+        if self.options.ports_file_dir and self.listener is not None:
+            self._write_ports_file()
+
     async def shutdown(self) -> None:
         """Closes every connection and listener and gives back every file; safe to call twice."""
         if self.stopping:
@@ -289,20 +306,14 @@ class Server:
             self.engine.end_turn()
         if self.monitor is not None:
             self.monitor.close()
-        if self._ports_file:
-            from natsc.server import process
-
-            try:
-                process.remove_ports_file(self.options.ports_file_dir)
-            except process.FileError as error:
-                self.log.error(f"Error removing ports file: {error}")
+        self._remove_ports_file(self.options.ports_file_dir)
         await self._wait_for_connections()
         self.clock.close()
         self.log.notice("Server Exiting..")
 
     async def _wait_for_connections(self) -> None:
         """Until the transports are closed, but no longer than a client that reads nothing deserves."""
-        from asyncio import sleep
+        from asyncio.tasks import sleep  # not from asyncio: see natsc/server/lean.py
 
         assert self.listener is None or self.listener.connections is not None
         for _ in range(100):
@@ -348,7 +359,10 @@ class Server:
 
         async def compare() -> None:
             opts, tls = client.opts, client.conn.tls
-            grant = await self.loop.run_in_executor(None, lambda: self.auth.authenticate(opts, tls=tls))
+            auth = None
+            while auth is not self.auth:  # a reload meanwhile: its rules count
+                auth = self.auth
+                grant = await self.loop.run_in_executor(None, lambda auth=auth: auth.authenticate(opts, tls=tls))
             if not client.closing:
                 then(client, grant)
                 client.conn.resume()
