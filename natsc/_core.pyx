@@ -97,7 +97,8 @@ cdef class Engine:
         free(self.e.scratch)
         free(self.shared)
 
-    def configure(self, *, ping_interval_ns=None, max_pings_out=None, write_deadline_ns=None, no_stall=None, trace=None):
+    def configure(self, *, ping_interval_ns=None, max_pings_out=None, write_deadline_ns=None, no_stall=None, trace=None,
+                  debug=None):
         """Set options that hold for all clients; None leaves one as it is."""
         if ping_interval_ns is not None:
             self.e.ping_interval_ns = ping_interval_ns
@@ -107,6 +108,8 @@ cdef class Engine:
             self.e.write_deadline_ns = write_deadline_ns
         if no_stall is not None:
             self.e.no_stall = no_stall
+        if debug is not None:
+            self.e.debug = debug
         if trace is not None:
             self.e.trace = trace
             for c in self.clients_by_cid.values():

@@ -32,12 +32,13 @@ class _Node:
     """What an account exports and imports so far. An export's value: the accounts that may import it (none: all), and
     the position of the token that names the importer (0: none does)."""
 
-    __slots__ = ("name", "service_imports", "services", "stream_imports", "streams")
+    __slots__ = ("name", "many_responses", "service_imports", "services", "stream_imports", "streams")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.streams: dict[str, tuple[list[str], int]] = {}
         self.services: dict[str, tuple[list[str], int]] = {}
+        self.many_responses: set[str] = set()  # services that answer with a stream or in chunks
         self.stream_imports: list[tuple[_Node, str, str]] = []  # (from account, subject there, subject here)
         self.service_imports: list[tuple[_Node, str, str]] = []  # (to account, subject here, subject there)
 
@@ -91,6 +92,8 @@ def _export(
     if known or position > 0 or export.subject not in exports:
         exports[export.subject] = (exports.get(export.subject, ([], 0))[0] + known, position)
     if export.service:
+        if export.response_type != "Singleton":
+            node.many_responses.add(export.subject)
         _service_details(node, export, opts)
 
 
@@ -104,7 +107,7 @@ def _service_details(node: _Node, export: Export, opts: Options) -> None:
     what += f" on subject {quote(latency.subject)}"
     if not is_valid_literal(latency.subject) or _matching(node.services, latency.subject) is not None:
         raise GoError(f"{what}: invalid publish subject")
-    if export.response_type != "Singleton":
+    if export.subject in node.many_responses:
         raise GoError(f"{what}: bad service response type")
 
 

@@ -9,7 +9,7 @@ from natsc.config.directives_auth import Authorization, auth_timeout, bad_subjec
 from natsc.config.directives_cluster import listener_field, parse_compression, write_field
 from natsc.config.directives_tls import client_tls
 from natsc.config.errors import ConfigError, Finding
-from natsc.config.gotext import GoError, format_value, quote, type_name
+from natsc.config.gotext import GoError, atoi, format_value, quote, type_name
 from natsc.config.options import GLOBAL_ACCOUNT, SYSTEM_ACCOUNT, TLS_TIMEOUT, Account, RemoteLeafOpts, User
 from natsc.config.urls import url_field, url_list
 from natsc.config.values import (
@@ -362,7 +362,11 @@ def _bad_min_version(version: str) -> str | None:
     match = re.fullmatch(pattern, version, re.ASCII)
     if match is None:
         return "invalid leafnode's minimum version: invalid semver"
-    if tuple(int(part) for part in match.groups()) < (2, 8, 0):
+    try:
+        too_old = tuple(atoi(part) for part in match.groups()) < (2, 8, 0)
+    except GoError as error:
+        return f"invalid leafnode's minimum version: {error}"
+    if too_old:
         return "the minimum version should be at least 2.8.0"
     return None
 

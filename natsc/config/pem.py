@@ -79,7 +79,7 @@ def check_pair(cert_file: str, key_file: str) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigError("tls: private key does not match public key") from None
-        if error.reason == "KEY_TYPE_MISMATCH":
+        if error.reason in ("KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):  # the key is of another algorithm
             raise ConfigError("tls: private key type does not match public key type") from None
         raise ConfigError("tls: failed to parse private key") from None
     except (ValueError, OSError):

@@ -21,9 +21,9 @@ from natsc.engine.close cimport (AUTHENTICATION_TIMEOUT, MAX_CONTROL_LINE_EXCEED
                                  PROTOCOL_VIOLATION, STALE_CONNECTION)
 from natsc.engine.deliver cimport deliver_msg, send_no_responders
 from natsc.engine.hooks cimport (CONNECT_PENDING, VIOLATION_PUBLISH, VIOLATION_REPLY, VIOLATION_SUBSCRIBE,
-                                 VIOLATION_TOKENS, hook_connect, hook_error, hook_first_op, hook_first_ping,
+                                 VIOLATION_TOKENS, hook_connect, hook_error, hook_first_op, hook_first_ping, hook_info,
                                  hook_trace, hook_trace_payload, hook_violation)
-from natsc.engine.parser cimport (OP_BAD, OP_CONNECT, OP_ERR, OP_HMSG, OP_HPUB, OP_LINE_TOO_LONG, OP_MORE, OP_PING,
+from natsc.engine.parser cimport (OP_BAD, OP_CONNECT, OP_ERR, OP_HMSG, OP_HPUB, OP_INFO, OP_LINE_TOO_LONG, OP_MORE, OP_PING,
                                   OP_PONG, OP_PUB, OP_SUB, OP_UNSUB, arg_t, op_t, parse_op, parse_pub_args,
                                   parse_pub_fast, parse_size, pub_t, split_args)
 from natsc.engine.permissions cimport may_publish, may_subscribe, replies_free
@@ -80,7 +80,7 @@ cdef void send_ping(engine_t* e, client_t* c) noexcept nogil:
 # ---------------------------------------------------------------------------------------------------- timers
 
 cdef void on_ping_timer(engine_t* e, client_t* c) noexcept nogil:
-    cdef bint need_rtt = c.rtt_ns == 0 or e.now_ns - c.rtt_start_ns > RTT_INTERVAL_NS
+    cdef bint need_rtt = c.rtt_start_ns == 0 or e.now_ns - c.rtt_start_ns > RTT_INTERVAL_NS
     if need_rtt or e.now_ns - c.last_in_ns >= e.ping_interval_ns:
         if c.pings_out + 1 > e.max_pings_out:
             e.stale_connections += 1
@@ -130,16 +130,20 @@ cdef void detach(engine_t* e, client_t* c) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------------- publish
 
+cdef bint is_gateway(const char* s, Py_ssize_t n) noexcept nogil:
+    """A reply as gateways write it, in the new form or the old one."""
+    return (n > 5 and memcmp(s, b"_GR_.", 5) == 0) or (n > 4 and memcmp(s, b"$GR.", 4) == 0)
+
+
 cdef inline bint is_reserved_reply(const char* r, Py_ssize_t n) noexcept nogil:
     """Replies that only the server hands out: service imports, JetStream acks, gateways."""
     if likely(r[0] != 95 and r[0] != 36):
         return False
-    return ((n > 4 and memcmp(r, b"_R_.", 4) == 0) or (n > 8 and memcmp(r, b"$JS.ACK.", 8) == 0)
-            or (n > 5 and memcmp(r, b"_GR_.", 5) == 0))
+    return (n >= 4 and memcmp(r, b"_R_.", 4) == 0) or (n > 8 and memcmp(r, b"$JS.ACK.", 8) == 0) or is_gateway(r, n)
 
 
 cdef bint is_reserved_subject(const char* s, Py_ssize_t n) noexcept nogil:
-    return (n > 5 and memcmp(s, b"_GR_.", 5) == 0) or (n >= 5 and memcmp(s, b"$NRG.", 5) == 0)
+    return (n >= 5 and memcmp(s, b"$NRG.", 5) == 0) or is_gateway(s, n)
 
 
 cdef inline void publish(engine_t* e, client_t* c, msg_t* msg, bint same) noexcept nogil:
@@ -214,7 +218,7 @@ cdef bint compose(engine_t* e, pub_t* pub, const char* payload, msg_t* msg) noex
         o += pub.reply_len
         o[0] = 32
         o += 1
-    if pub.hdr_len >= 0:
+    if pub.hdr_len > 0:
         memcpy(o, pub.hdr_text, pub.hdr_text_len)
         o += pub.hdr_text_len
         o[0] = 32
@@ -230,14 +234,15 @@ cdef bint compose(engine_t* e, pub_t* pub, const char* payload, msg_t* msg) noex
     msg.subject_len = pub.subject_len
     msg.reply_len = pub.reply_len
     msg.size = pub.size
-    msg.hdr_len = pub.hdr_len
+    msg.hdr_len = pub.hdr_len if pub.hdr_len else -1     # HPUB with no header block is delivered as MSG
     return True
 
 
 # ---------------------------------------------------------------------------------------------------- operations
 
 cdef void parse_error(engine_t* e, client_t* c, int state, const char* at, const char* base, const char* end) noexcept nogil:
-    hook_error(e, c, b"parse", at, min(end - at, 32), state, at - base)
+    # The reference quotes 32 bytes, or one less than there are.
+    hook_error(e, c, b"parse", at, 32 if end - at >= 32 else end - at - 1, state, at - base)
     send_err(e, c, b"Unknown Protocol Operation", 26)
     close_client(e, c, PROTOCOL_VIOLATION)
 
@@ -272,17 +277,12 @@ cdef bint check_pub(engine_t* e, client_t* c, int code, op_t* op, pub_t* pub) no
 
 cdef const char* on_pub(engine_t* e, client_t* c, int code, op_t* op, const char* p, const char* end,
                         bint resumed) noexcept nogil:
-    """PUB, HPUB or HMSG, whose control line is whole. Returns where the next operation starts, NULL to wait or stop."""
+    """PUB or HPUB, whose control line is whole. Returns where the next operation starts, NULL to wait or stop."""
     cdef pub_t pub
     cdef msg_t msg
     cdef Py_ssize_t have = end - op.end
     cdef int bad = 0
-    if code == OP_HMSG:
-        # Nothing a client may send, but the reference reads it like an empty message to no subject.
-        pub.size = pub.hdr_len = pub.subject_len = pub.reply_len = pub.hdr_text_len = pub.size_text_len = 0
-        pub.subject = pub.hdr_text = pub.size_text = op.arg
-        pub.reply = NULL
-    elif resumed:
+    if resumed:
         parse_pub_args(op.arg, op.arg_len, code == OP_HPUB, &pub)
     elif not check_pub(e, c, code, op, &pub):
         return NULL
@@ -406,7 +406,10 @@ cdef const char* step(engine_t* e, client_t* c, const char* p, const char* end) 
         return NULL
     if c.slow & SLOW_TRACE and not resumed:
         trace_op(e, c, code, &op)
-    if code == OP_PUB or code == OP_HPUB or code == OP_HMSG:
+    if code == OP_HMSG:     # read to its end, but nothing that a client may send
+        parse_error(e, c, PAYLOAD_STATE + 1, op.end, p, end)
+        return NULL
+    if code == OP_PUB or code == OP_HPUB:
         return on_pub(e, c, code, &op, p, end, resumed)
     if code == OP_SUB:
         c.last_in_ns = c.last_ns = e.now_ns
@@ -422,6 +425,9 @@ cdef const char* step(engine_t* e, client_t* c, const char* p, const char* end) 
         c.last_ns = e.now_ns
         if hook_connect(e, c, op.arg, op.arg_len) == CONNECT_PENDING:
             c.suspended = True
+    elif code == OP_INFO:
+        if not hook_info(e, c, op.arg, op.arg_len):
+            violation(e, c, b"info_args", &op)
     elif code == OP_ERR:
         hook_error(e, c, b"client_err", op.arg, op.arg_len, 0, 0)
         close_client(e, c, PARSE_ERROR)

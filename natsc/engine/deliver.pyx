@@ -112,18 +112,26 @@ cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, m
         reply_remember(e, c, msg.reply, msg.reply_len)
     if c.special & SPECIAL_TRACE:
         hook_trace_delivery(e, c, c.out.data + c.out.len - n, n, size, msg.hdr_len if size == msg.size else -1)
+    after_delivery(e, c, s)
     return True
 
 
 cdef bint count_delivery(engine_t* e, client_t* c, sub_t* s) noexcept nogil:
-    """Count against UNSUB's maximum. False where the subscription is gone or has had its last message."""
-    if s.node == NULL:
-        return False
+    """Count against UNSUB's maximum. False where the subscription has had its last message."""
     s.delivered += 1
-    if s.max_msgs and s.delivered >= s.max_msgs:
+    if s.max_msgs == 0 or s.delivered < s.max_msgs:
+        return True
+    if s.delivered == s.max_msgs:
+        if e.debug:
+            hook_error(e, c, b"auto_unsub", s.text, s.sid_len, s.max_msgs, 0)
+        return True
+    remove_sub(e, c, s)
+    return False
+
+
+cdef inline void after_delivery(engine_t* e, client_t* c, sub_t* s) noexcept nogil:
+    if unlikely(s.max_msgs != 0) and s.delivered >= s.max_msgs:
         remove_sub(e, c, s)
-        return s.delivered == s.max_msgs
-    return True
 
 
 cdef inline Py_ssize_t write_msg(engine_t* e, client_t* c, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
@@ -187,6 +195,7 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
         c.out.len += n
         c.counters.out_msgs += 1
         c.counters.out_bytes += msg.size
+        after_delivery(e, c, t.sub)
     if unlikely(pending_bytes(c) > c.max_pending):
         overflow(e, c)
     return True

@@ -17,6 +17,7 @@ cdef enum:
 
 cdef int hook_connect(engine_t* e, client_t* c, const char* arg, Py_ssize_t n) noexcept with gil
 cdef bint hook_first_op(engine_t* e, client_t* c) noexcept with gil
+cdef bint hook_info(engine_t* e, client_t* c, const char* arg, Py_ssize_t n) noexcept with gil
 cdef void hook_first_ping(engine_t* e, client_t* c) noexcept with gil
 cdef void hook_violation(engine_t* e, client_t* c, int which, const char* subject, Py_ssize_t n, const char* queue,
                          Py_ssize_t queue_len, const char* sid, Py_ssize_t sid_len) noexcept with gil

@@ -22,6 +22,11 @@ cdef bint hook_first_op(engine_t* e, client_t* c) noexcept with gil:
     return (<object>e.hooks).on_first_op(<object>c.handle)
 
 
+cdef bint hook_info(engine_t* e, client_t* c, const char* arg, Py_ssize_t n) noexcept with gil:
+    """INFO <arg> came, which means nothing from a client. Returns whether it could be read."""
+    return (<object>e.hooks).on_info(<object>c.handle, as_bytes(arg, n))
+
+
 cdef void hook_first_ping(engine_t* e, client_t* c) noexcept with gil:
     """The first PING after CONNECT was answered: clients of protocol 1 get an INFO with connect_info."""
     (<object>e.hooks).on_first_ping(<object>c.handle)

@@ -18,7 +18,7 @@ cdef enum:
     OP_INFO = 9
     OP_OK = 10
     OP_ERR = 11
-    OP_HMSG = 12            # parsed, but nothing a client may send
+    OP_HMSG = 12            # nothing that a client may send
     OP_LINE_TOO_LONG = 13   # op.arg is longer than max_control_line
 
 # One operation. Slices point into the input.
@@ -123,7 +123,7 @@ cdef inline const char* parse_pub_fast(const char* p, const char* end, const cha
         while d < end and <unsigned char>(d[0] - 48) < 10:
             n = n * 10 + (d[0] - 48)
             d += 1
-        if d == q or d - q > 9 or hdr > n:
+        if d == q or d - q > 9 or hdr > n or hdr == 0:
             return NULL
     if end - d < 2 or d[0] != 13 or d[1] != 10:
         return NULL

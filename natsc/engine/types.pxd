@@ -307,4 +307,5 @@ cdef struct engine_t:
     Py_ssize_t stall_at     # pending bytes of a blocked client from which publishers wait
     bint no_stall           # no_fast_producer_stall: drop instead
     bint trace
+    bint debug
     PyObject* hooks         # what Python does for the engine (borrowed; see hooks.pyx)

@@ -28,7 +28,7 @@ from natsc.engine.hooks cimport hook_error
 from natsc.engine.timers cimport timer_arm, timer_cancel
 from natsc.engine.types cimport client_t, engine_t, unlikely
 
-from asyncio import BufferedProtocol
+from asyncio.protocols import BufferedProtocol   # not from asyncio: see natsc/server/lean.py
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t c_send "send"(int fd, const void* data, size_t n, int flags)

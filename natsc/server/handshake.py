@@ -219,6 +219,13 @@ class Handshake:
         self.refuse(client)
         return False
 
+    def on_info(self, client: Client, arg: bytes) -> bool:
+        """INFO from a client says nothing, but has to be JSON."""
+        try:
+            return isinstance(json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant), (dict, type(None)))
+        except (ValueError, RecursionError):
+            return False
+
     def on_first_ping(self, client: Client) -> None:
         """Clients of protocol 1 learn with the first PONG which account they are in."""
         if client.protocol >= 1:
@@ -304,6 +311,8 @@ _ERROR_LINES = {
     "pub_args": lambda c, d, a, b: ("error", f"processPub Parse Error: {go_quote(d)}"),
     "sub_args": lambda c, d, a, b: ("error", f"processSub Parse Error: {go_quote(d)}"),
     "unsub_args": lambda c, d, a, b: ("error", f"processUnsub Parse Error: {go_quote(d)}"),
+    "info_args": lambda c, d, a, b: ("error", f"invalid INFO: {go_quote(d)}"),
+    "auto_unsub": lambda c, d, limit, b: ("debug", f"Auto-unsubscribe limit of {limit} reached for sid '{go_text(d)}'"),
     "max_payload": lambda c, d, size, limit: ("error", f"maximum payload exceeded: {size} vs {limit}"),
     "max_control_line": lambda c, d, limit, size: (
         "error",

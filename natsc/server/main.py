@@ -13,17 +13,6 @@ if TYPE_CHECKING:
 _SIGHUP, _SIGINT, _SIGUSR1, _SIGUSR2, _SIGTERM = 1, 2, 10, 12, 15
 
 
-def new_loop() -> AbstractEventLoop:
-    """uvloop's where it is installed, else asyncio's."""
-    try:
-        import uvloop
-    except ImportError:
-        from asyncio import new_event_loop
-
-        return new_event_loop()
-    return uvloop.new_event_loop()
-
-
 def raise_descriptor_limit() -> None:
     """The soft limit of open files to the hard one: every connection is a descriptor."""
     import resource
@@ -35,10 +24,12 @@ def raise_descriptor_limit() -> None:
 
 def run(opts: Options, log: Log) -> int:
     """Serves until a signal ends it. Returns the exit code."""
-    from natsc.server.server import Server, StartError
+    from natsc.server.lean import new_loop
 
     raise_descriptor_limit()
-    loop = new_loop()
+    loop = new_loop()  # before anything imports asyncio
+    from natsc.server.server import Server, StartError
+
     server = Server(opts, log, loop)
     try:
         loop.run_until_complete(_serve(server, loop))

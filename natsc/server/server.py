@@ -94,6 +94,7 @@ class Server:
             write_deadline_ns=opts.write_deadline,
             no_stall=bool(opts.no_fast_producer_stall),
             trace=bool(opts.trace or opts.trace_verbose),
+            debug=bool(opts.debug),
         )
         self.engine.set_client_defaults(
             verbose=DEFAULTS["verbose"],
