@@ -159,8 +159,9 @@ def cached_results(server: Any) -> int:
 
 
 def accounts(server: Any) -> Iterable[Any]:
-    """Handles of all accounts."""
-    return server.engine.accounts()  # type: ignore[no-any-return]
+    """Handles of all accounts but those that a reload took away: the engine keeps them, empty."""
+    gone = getattr(server, "gone_accounts", ())
+    return [found for found in server.engine.accounts() if found.name not in gone]
 
 
 def account(server: Any, name: str) -> Any | None:

@@ -14,8 +14,10 @@ had. A connection that hasn't sent CONNECT yet where it must is left alone: its 
 
 from __future__ import annotations
 
+from functools import partial
+
 from natsc import errors
-from natsc.auth.users import Authenticator, name_for_log
+from natsc.auth.users import Authenticator, log_label, name_for_log
 from natsc.config import ConfigError, set_baseline_options, validate_options
 from natsc.config.gotext import format_duration, quote
 from natsc.server.handshake import DEFAULTS
@@ -42,7 +44,7 @@ _KEPT = ("disable_short_first_ping", "in_cmdline", "no_log", "no_sigs")
 
 
 def reload_from_file(server: Server) -> bool:
-    """Reads the configuration file again, with the flags over it. Returns whether it was taken over; logs either way."""
+    """Reads the configuration file again, with the flags over it. Returns whether it was taken over, and logs it."""
     from natsc import flags
 
     old = server.options
@@ -53,13 +55,14 @@ def reload_from_file(server: Server) -> bool:
         new.unsupported.extend(flags.unsupported(old.in_cmdline))
         reload(server, new)
     except (ConfigError, ReloadError) as error:
-        server.log.error(f"Failed to reload server configuration: {error}")
+        text = str(error).removesuffix("\n")  # where several lines are
+        server.log.error(f"Failed to reload server configuration: {text}")
         return False
     return True
 
 
 def reload(server: Server, new: Options) -> None:
-    """Makes a running server work by new, which it keeps and completes. Raises ReloadError: then nothing has changed."""
+    """Makes a running server work by new, which it completes and keeps. Raises ReloadError: nothing has changed."""
     old = server.options
     _complete(server, new)
     try:
@@ -149,8 +152,7 @@ def _close_surplus(server: Server) -> None:
     surplus = clients[max(server.options.max_conn, 0) :]
     if not surplus:
         return
-    text = errors.TOO_MANY_CONNECTIONS.decode()
-    server.log_client(surplus[0], "error", f"{text} - Account:{surplus[0].account.name}")
+    server.log_client(surplus[0], "error", _with_account(errors.TOO_MANY_CONNECTIONS, surplus[0]))
     for client in surplus:
         client.send_err(errors.TOO_MANY_CONNECTIONS)
         client.close(errors.MAX_CONNECTIONS_EXCEEDED)
@@ -185,9 +187,15 @@ def _apply_limits(server: Server) -> None:
     for configured in opts.accounts:
         limit = configured.limits.max_connections
         for client in members.get(configured.name, ())[limit:] if limit >= 0 else ():
-            server.log_client(client, "error", errors.TOO_MANY_ACCOUNT_CONNECTIONS.decode())
+            server.log_client(client, "error", _with_account(errors.TOO_MANY_ACCOUNT_CONNECTIONS, client))
             client.send_err(errors.TOO_MANY_ACCOUNT_CONNECTIONS)
             client.close(errors.MAX_ACCOUNT_CONNECTIONS_EXCEEDED)
+
+
+def _with_account(error: bytes, client: Client) -> str:
+    """A line about a limit, which names the account at its end too."""
+    label = log_label(client.opts or {})
+    return f"{error.decode()} - Account:{client.account.name}{f' - {label}' if label else ''}"
 
 
 def _close_unpinned(server: Server) -> None:
@@ -237,7 +245,8 @@ def _reauthorize(server: Server, auth: Authenticator) -> None:
         if auth.needs_thread(client.opts, tls=client.conn.tls):
             slow.append(client)
         else:
-            _settle(server, client, auth.authenticate(client.opts, tls=client.conn.tls, debug=server.client_debug(client)))
+            debug = server.client_debug(client)
+            _settle(server, client, auth.authenticate(client.opts, tls=client.conn.tls, debug=debug))
     if slow:
         server.loop.create_task(_compare_in_thread(server, slow))
 
@@ -257,7 +266,7 @@ async def _compare_in_thread(server: Server, clients: list[Client]) -> None:
     for client in clients:
         while not client.closing:
             auth, connect, tls = server.auth, client.opts, client.conn.tls
-            grant = await server.loop.run_in_executor(None, lambda a=auth, c=connect, t=tls: a.authenticate(c, tls=t))
+            grant = await server.loop.run_in_executor(None, partial(auth.authenticate, connect, tls=tls))
             if auth is not server.auth:
                 continue  # reloaded again meanwhile
             if not client.closing:

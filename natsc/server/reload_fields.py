@@ -73,7 +73,9 @@ def go_text(field: str, value: Any) -> str:
     if isinstance(value, Account):
         return value.name  # it and its users refer to each other
     if isinstance(value, Struct):
-        return f"{{{' '.join(go_text(name, getattr(value, name)) for name in value.__slots__)}}}"
+        names: tuple[str, ...] = value.__slots__
+        fields = [go_text(name, getattr(value, name)) for name in names]
+        return f"{{{' '.join(fields)}}}"
     return str(value)
 
 

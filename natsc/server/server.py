@@ -80,6 +80,7 @@ class Server:
         self._template: info.InfoTemplate | None = None
         self._account_templates: dict[tuple[str, int], info.InfoTemplate] = {}
         self._permissions: dict[int, tuple[object, Permissions | None]] = {}
+        self.gone_accounts: set[str] = set()  # configured once, and not after a reload
         self._ports_file = False
         self.configure()
 
@@ -113,6 +114,8 @@ class Server:
             account.limits = limits
             if limits is not None:
                 account.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
+        kept = {GLOBAL_ACCOUNT, self.system_account_name, *(configured.name for configured in opts.accounts)}
+        self.gone_accounts = {account.name for account in self.engine.accounts()} - kept
         self._load_tls(tls_context)
 
     def _load_tls(self, context: Any) -> None:
