@@ -1,7 +1,8 @@
 """Exports and imports between accounts: is each import allowed, and free of cycles?
 
 Mirrors, in nats-server's order, what happens when accounts are tied together: stream exports, service exports, stream
-imports, service imports. natsc doesn't route between accounts yet, but says about a configuration what nats-server says.
+imports, service imports. natsc doesn't route between accounts yet, but says about a configuration what nats-server
+says.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class _Node:
     """What an account exports and imports so far. An export's value: the accounts that may import it (none: all), and
     the position of the token that names the importer (0: none does)."""
 
-    __slots__ = ("name", "many_responses", "service_imports", "services", "stream_imports", "streams")
+    __slots__ = ("many_responses", "name", "service_imports", "services", "stream_imports", "streams")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -85,9 +86,8 @@ def _export(
     tokens = export.subject.split(".")
     if position < 0:  # an unsigned number there
         raise GoPanic(f"runtime error: index out of range [{(1 << 64) + position - 1}] with length {len(tokens)}")
-    if position > 0:
-        if len(tokens) < position or tokens[position - 1] != "*":
-            raise GoError(f"Error adding {what}: {_INVALID_SUBJECT}")
+    if position > 0 and (len(tokens) < position or tokens[position - 1] != "*"):
+        raise GoError(f"Error adding {what}: {_INVALID_SUBJECT}")
     exports = node.services if export.service else node.streams
     if known or position > 0 or export.subject not in exports:
         exports[export.subject] = (exports.get(export.subject, ([], 0))[0] + known, position)

@@ -112,16 +112,30 @@ def _account(
             report.error(users_token, "Can not have a token and accounts")
             return
     apply_default_permissions(users, nkeys, account.default_permissions)
-    for user in (*nkeys, *users):
-        what, user_name = ("nkey", user.nkey) if hasattr(user, "nkey") else ("user", user.username)
-        if user_name in names:
-            report.error(users_token, f"Duplicate {what} {quote(user_name)} detected")
-            continue
-        names.add(user_name)
-        user.account = account
+    for nkey_user in nkeys:
+        _claim(nkey_user, nkey_user.nkey, "nkey", account, users_token, names, report)
+    for user in users:
+        _claim(user, user.username, "user", account, users_token, names, report)
     account.users, account.nkeys = users, nkeys
     opts.nkeys += nkeys
     opts.users += users
+
+
+def _claim(
+    user: User | NkeyUser,
+    name: str,
+    what: str,
+    account: Account,
+    token: Token | None,
+    names: set[str],
+    report: Report,
+) -> None:
+    """Puts a user into its account, unless another one has its name."""
+    if name in names:
+        report.error(token, f"Duplicate {what} {quote(name)} detected")
+        return
+    names.add(name)
+    user.account = account
 
 
 def _account_field(

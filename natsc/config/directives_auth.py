@@ -265,7 +265,8 @@ def parse_auth_callout(last: Last, block: Any, report: Report) -> AuthCallout:
 
 def _names(what: str, token: Token | None, last: Last, value: Any) -> list[str]:
     if type(value) is not list:
-        raise Finding(token, f"Expected {what} field to be an array, got {'*conf.token' if token else type_name(value)}")
+        got = "*conf.token" if token is not None else type_name(value)
+        raise Finding(token, f"Expected {what} field to be an array, got {got}")
     return [as_str(last.unwrap(entry)[1]) for entry in value]
 
 
@@ -447,5 +448,3 @@ def _parse_trusted(last: Last, block: Any, report: Report) -> list[str]:
                 report.error(token, f"invalid proxy key {quote(proxy_key)}")
         trusted.append(proxy_key)
     return trusted
-
-

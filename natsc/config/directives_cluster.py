@@ -115,9 +115,7 @@ def listener_field(
     return True
 
 
-def peer_field(
-    part: ClusterOpts | GatewayOpts, name: str, token: Token | None, value: Any, report: Report
-) -> bool:
+def peer_field(part: ClusterOpts | GatewayOpts, name: str, token: Token | None, value: Any, report: Report) -> bool:
     """What clusters and gateways have in common; False when `name` is something else."""
     if name == "tls":
         config = peer_tls(token, report)
@@ -231,9 +229,7 @@ def _parse_gateway(last: Last, block: Any, opts: Options, report: Report) -> Non
             report.errors.append(finding)
 
 
-def _gateway_field(
-    part: GatewayOpts, name: str, key: str, token: Token | None, value: Any, report: Report
-) -> None:
+def _gateway_field(part: GatewayOpts, name: str, key: str, token: Token | None, value: Any, report: Report) -> None:
     if name == "name":
         if " " in as_str(value):
             raise Finding(token, "gateway name cannot contain spaces")

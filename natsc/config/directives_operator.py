@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _JWT_START = "eyJ"
 _WRONG_RESOLVER = (
-    "error parsing account resolver, should be MEM or  URL(\"url\") or a map containing dir and type state=[FULL|CACHE])"
+    'error parsing account resolver, should be MEM or  URL("url") or a map containing dir and type state=[FULL|CACHE])'
 )
 
 

@@ -54,8 +54,14 @@ _CERT_STORE_WORDS = {
     "cert_match_by": "expected 'cert_match_by' to be a valid non-empty string",
     "cert_match": "expected 'cert_match' to be a valid non-empty string",
 }
-_CERT_STORE_KINDS = {"cert_store": ("windowscurrentuser", "windowslocalmachine"), "cert_match_by": ("issuer", "subject", "thumbprint")}
-_CERT_STORE_ERRORS = {"cert_store": "cert store type not implemented", "cert_match_by": "cert match by type not implemented"}
+_CERT_STORE_KINDS = {
+    "cert_store": ("windowscurrentuser", "windowslocalmachine"),
+    "cert_match_by": ("issuer", "subject", "thumbprint"),
+}
+_CERT_STORE_ERRORS = {
+    "cert_store": "cert store type not implemented",
+    "cert_match_by": "cert match by type not implemented",
+}
 _NO_CERT_STORE = "cert_store not compatible with current operating system"
 
 
@@ -140,7 +146,8 @@ def _cert_store(name: str, token: Token | None, value: Any) -> None:
     elif name == "ca_certs_match":
         for entry in value if type(value) is list else ():
             if type(getattr(entry, "value", None)) is not str:
-                raise Finding(token, "error parsing ca_cert_match: unsupported type *conf.token where string is expected")
+                text = "unsupported type *conf.token where string is expected"
+                raise Finding(token, f"error parsing ca_cert_match: {text}")
     elif type(value) is not str or not value:
         raise Finding(token, _CERT_STORE_WORDS[name])
     elif name in _CERT_STORE_KINDS and value.lower() not in _CERT_STORE_KINDS[name]:
@@ -168,9 +175,7 @@ def _choices(field: str, known: frozenset[str], what: str) -> Callable[..., None
     return directive
 
 
-def _timeout(
-    config: TLSConfigOpts, key: str, token: Token | None, value: Any, last: Last, block: Token | None
-) -> None:
+def _timeout(config: TLSConfigOpts, key: str, token: Token | None, value: Any, last: Last, block: Token | None) -> None:
     try:
         timeout = seconds(value)
     except GoError as error:
@@ -265,9 +270,7 @@ def _certificates(
                 raise Finding(at, f"error parsing tls certs config, unknown field {quote(name)}")
             pair[name] = file
         if not all(pair.values()):
-            raise Finding(
-                at, "error parsing certificates config: both 'cert_file' and 'cert_key' options are required"
-            )
+            raise Finding(at, "error parsing certificates config: both 'cert_file' and 'cert_key' options are required")
         config.certificates.append((pair["cert_file"], pair["key_file"]))
 
 
@@ -434,5 +437,3 @@ def _load_pair(cert_file: str, key_file: str, what: str) -> None:
         check_pair(cert_file, key_file)
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from None
-
-

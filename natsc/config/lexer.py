@@ -156,21 +156,20 @@ class Lexer:
     def _byte_length(self, value: str) -> int:
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogateescape"))
 
-    def _error(self, message: str) -> None:
+    def _error(self, message: str) -> State | None:
+        """Ends the stream; returns the state that there isn't."""
         self._items.append((ERROR, message, self._line, self._pos - self._line_start))
+        return None
 
-    def _end_of_input(self) -> None:
+    def _end_of_input(self) -> State | None:
         """Ends the stream: quietly when nothing of an item was read, with an error otherwise."""
         if self._pos > self._start:
-            self._error("Unexpected EOF.")
-        else:
-            self._emit(EOF)
+            return self._error("Unexpected EOF.")
+        self._emit(EOF)
+        return None
 
     def _pop(self) -> State | None:
-        if not self._stack:
-            self._error("BUG in lexer: no states to pop.")
-            return None
-        return self._stack.pop()
+        return self._stack.pop() if self._stack else self._error("BUG in lexer: no states to pop.")
 
     # -- the top level, bare or wrapped in braces -------------------------------------------------------
 
@@ -328,7 +327,8 @@ class Lexer:
             self._ignore()
             return self._value
         if char == _NUL:
-            return self._emit(EOF)
+            self._emit(EOF)
+            return None
         self._backup()
         return self._value
 
@@ -443,8 +443,7 @@ class Lexer:
         if char == "]":
             return self._array_end
         return self._error(
-            'Expected an array value terminator "," or an array terminator "]", '
-            f"but got '{_shown(char)}' instead."
+            f'Expected an array value terminator "," or an array terminator "]", but got \'{_shown(char)}\' instead.'
         )
 
     def _array_end(self) -> State | None:

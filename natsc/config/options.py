@@ -264,7 +264,7 @@ class Account(Struct):
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Account) and self.name == other.name and self.same_as(other))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def same_as(self, other: Account) -> bool:
         """Everything but the users is equal: they have the account as a field and are compared on their own."""

@@ -1,11 +1,11 @@
 """The parser of nats-server's configuration language: text to nested maps of tokens.
 
-Values are str, int (64 bits, wrapping like Go's), float, bool, Datetime, list and dict. In a file every value is wrapped
-in a Token that knows where its key stands; a value taken from the environment is bare.
+Values are str, int (64 bits, wrapping like Go's), float, bool, Datetime, list and dict. In a file every value is
+wrapped in a Token that knows where its key stands; a value taken from the environment is bare.
 
 Invariants
 1. Nothing recurses on the input: nesting is bounded by NESTING_MAX, includes by INCLUDE_DEPTH_MAX and a check
-   for cycles, expansion of variables by EXPANSIONS_MAX and DIGEST_BYTES_MAX.
+   for cycles, expansion of variables by EXPANSIONS_MAX and EXPANDED_BYTES_MAX.
 2. Any bytes give maps or a ConfigError.
 3. Keys and contexts are two separate stacks, as in nats-server: a value that is dropped (an unknown size suffix)
    leaves its key for the next value to take.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NESTING_MAX = 200  # maps and arrays within each other
 INCLUDE_DEPTH_MAX = 50
 EXPANSIONS_MAX = 100_000  # variables looked up for one file, those in included files and in the environment included
-DIGEST_BYTES_MAX = 64 << 20  # variables can repeat a value that repeats a value...
+EXPANDED_BYTES_MAX = 16 << 20  # beyond 8 times the files: variables can repeat a value that repeats a value
 
 _BCRYPT_START = "2a$"  # `$2a$...` unquoted is a hash, no variable
 
@@ -52,9 +52,10 @@ class Token:
 class _Shared:
     """What the parsers of one configuration have in common: limits, and what is being looked up."""
 
-    __slots__ = ("expansions", "files", "variables")
+    __slots__ = ("bytes_read", "expansions", "files", "variables")
 
     def __init__(self) -> None:
+        self.bytes_read = 0
         self.expansions = 0
         self.files: list[str] = []  # the include chain
         self.variables: set[str] = set()  # environment variables being expanded
@@ -62,8 +63,9 @@ class _Shared:
 
 def parse_file(path: str) -> tuple[dict[str, Any], str]:
     """The tokens of a configuration file, and its digest ("sha256:" and 64 hex digits). ConfigError otherwise."""
-    mapping = _parse_file(path, _Shared(), positions=True)
-    return mapping, digest(mapping)
+    shared = _Shared()
+    mapping = _parse_file(path, shared, positions=True)
+    return mapping, digest(mapping, EXPANDED_BYTES_MAX + 8 * shared.bytes_read)
 
 
 def parse_string(data: str) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def parse_string(data: str) -> dict[str, Any]:
 
 def _parse_file(path: str, shared: _Shared, positions: bool) -> dict[str, Any]:
     data = read_file(path)
+    shared.bytes_read += len(data)
     real = os.path.realpath(path)
     if real in shared.files:
         raise ConfigError(f"include cycle: {path} includes itself")
@@ -200,9 +203,7 @@ class _Parser:
         try:
             found, value = self._lookup(name)
         except ConfigError as error:
-            raise ConfigError(
-                f"variable reference for '{name}' on line {line} could not be parsed: {error}"
-            ) from None
+            raise ConfigError(f"variable reference for '{name}' on line {line} could not be parsed: {error}") from None
         if not found:
             raise ConfigError(f"variable reference for '{name}' on line {line} can not be found")
         if type(value) is Token:
@@ -271,11 +272,12 @@ def _float(text: str) -> float:
     return value
 
 
-def digest(mapping: dict[str, Any]) -> str:
-    """sha256 of the JSON that Go's encoder writes for `mapping`: compact, sorted keys, a newline at the end."""
+def digest(mapping: dict[str, Any], bytes_max: int) -> str:
+    """sha256 of the JSON that Go's encoder writes for `mapping`: compact, sorted keys, a newline at the end.
+    ConfigError when that is more than `bytes_max`."""
     sha256 = _sha256()
     out: list[str] = []
-    _encode(mapping, out, [0], 0)
+    _encode(mapping, out, [bytes_max], 0)
     out.append("\n")
     return "sha256:" + str(sha256("".join(out).encode("utf-8", "surrogateescape")).hexdigest())
 
@@ -292,9 +294,9 @@ def _sha256() -> Any:
     return sha256
 
 
-def _encode(value: Any, out: list[str], size: list[int], depth: int) -> None:
-    """Appends the JSON of `value`; `size` counts the bytes so far. `depth` is checked here again: variables and
-    includes put values that were checked on their own into each other."""
+def _encode(value: Any, out: list[str], left: list[int], depth: int) -> None:
+    """Appends the JSON of `value`; `left` counts the bytes that it may still have. `depth` is checked here again:
+    variables and includes put values that were checked on their own into each other."""
     if depth > NESTING_MAX:
         raise ConfigError(f"maps and arrays are nested more than {NESTING_MAX} deep")
     if type(value) is Token:
@@ -303,14 +305,14 @@ def _encode(value: Any, out: list[str], size: list[int], depth: int) -> None:
         text = "{"
         for key in sorted(value, key=_go_order):
             out.append(f"{text}{json_string(key)}:")
-            _encode(value[key], out, size, depth + 1)
+            _encode(value[key], out, left, depth + 1)
             text = ","
         text = "}" if value else "{}"
     elif type(value) is list:
         text = "["
         for item in value:
             out.append(text)
-            _encode(item, out, size, depth + 1)
+            _encode(item, out, left, depth + 1)
             text = ","
         text = "]" if value else "[]"
     elif type(value) is str:
@@ -323,9 +325,9 @@ def _encode(value: Any, out: list[str], size: list[int], depth: int) -> None:
         text = f'"{value.text}"'
     else:
         text = str(value)
-    size[0] += len(text)
-    if size[0] > DIGEST_BYTES_MAX:
-        raise ConfigError(f"configuration is larger than {DIGEST_BYTES_MAX >> 20} MB when its variables are expanded")
+    left[0] -= len(text)
+    if left[0] < 0:
+        raise ConfigError(f"variables add more than {EXPANDED_BYTES_MAX >> 20} MB to the configuration")
     out.append(text)
 
 

@@ -18,7 +18,7 @@ _DASHES = b"-----"
 
 def blocks(data: bytes) -> list[tuple[str, bytes]]:
     """(type, DER) of each well-formed PEM block, in order."""
-    found = []
+    found: list[tuple[str, bytes]] = []
     at = 0
     while True:
         at = data.find(_BEGIN, at)
@@ -102,7 +102,7 @@ def _no_certificate(kinds: list[str]) -> str:
             "tls: failed to find certificate PEM data in certificate input, but did find a private key; "
             "PEM inputs may have been switched"
         )
-    return f'tls: failed to find "CERTIFICATE" PEM block in certificate input after skipping PEM blocks of the following types: [{" ".join(kinds)}]'
+    return f'tls: failed to find "CERTIFICATE" PEM block in certificate input {_skipped(kinds)}'
 
 
 def _no_key(kinds: list[str]) -> str:
@@ -110,4 +110,8 @@ def _no_key(kinds: list[str]) -> str:
         return "tls: failed to find any PEM data in key input"
     if len(kinds) == 1 and kinds[0] == "CERTIFICATE":
         return "tls: found a certificate rather than a key in the PEM for the private key"
-    return f'tls: failed to find PEM block with type ending in "PRIVATE KEY" in key input after skipping PEM blocks of the following types: [{" ".join(kinds)}]'
+    return f'tls: failed to find PEM block with type ending in "PRIVATE KEY" in key input {_skipped(kinds)}'
+
+
+def _skipped(kinds: list[str]) -> str:
+    return f"after skipping PEM blocks of the following types: [{' '.join(kinds)}]"

@@ -56,32 +56,32 @@ def _check_destination(dest: str) -> str | None:
     if not dest:
         return None
     full = False
-    for token in dest.split("."):
-        if not token or full:
-            return f"{_BAD_TRANSFORM} in {token}" if token else _BAD_TRANSFORM
-        if _is_mustache(token):
-            if not _function(token)[0]:
-                return f"{_UNKNOWN_FUNCTION} in {token}"
-        elif token == ">":
+    for part in dest.split("."):
+        if not part or full:
+            return f"{_BAD_TRANSFORM} in {part}" if part else _BAD_TRANSFORM
+        if _is_mustache(part):
+            if not _function(part)[0]:
+                return f"{_UNKNOWN_FUNCTION} in {part}"
+        elif part == ">":
             full = True
-        elif any(char in "\t\n\f\r " for char in token):
+        elif any(char in "\t\n\f\r " for char in part):
             return _BAD_TRANSFORM
     return None
 
 
-def _is_mustache(token: str) -> bool:
-    return len(token.encode("utf-8", "surrogateescape")) > 4 and token.startswith("{{") and token.endswith("}}")
+def _is_mustache(part: str) -> bool:
+    return len(part.encode("utf-8", "surrogateescape")) > 4 and part.startswith("{{") and part.endswith("}}")
 
 
-def _function(token: str) -> tuple[str, list[str]]:
-    """(name in lower case, arguments) of a function somewhere in `token`; ("", []) when there is none."""
+def _function(part: str) -> tuple[str, list[str]]:
+    """(name in lower case, arguments) of a function somewhere in `part`; ("", []) when there is none."""
     for name in _FUNCTIONS:
         at = -1
         while True:
-            at = token.find("{{", at + 1)
+            at = part.find("{{", at + 1)
             if at < 0:
                 break
-            rest = token[at + 2 :].lstrip(" \t\n\f\r")
+            rest = part[at + 2 :].lstrip(" \t\n\f\r")
             if not _named(rest, name):
                 continue
             rest = rest[len(name) :].lstrip(" \t\n\f\r")
@@ -97,7 +97,7 @@ def _named(text: str, name: str) -> bool:
     """Only the first letter of each word of a name may be written in either case."""
     word = text[: len(name)]
     capitals = (0, *_CAPITALS.get(name, ()))
-    return word.lower() == name and all(char == low or i in capitals for i, (char, low) in enumerate(zip(word, name, strict=True)))
+    return word.lower() == name and all(char.islower() or index in capitals for index, char in enumerate(word))
 
 
 def _arguments(text: str) -> list[str]:
@@ -118,23 +118,23 @@ def transform_error(source: str, dest: str, strict: bool = False) -> str | None:
         return BAD_SUBJECT
     wildcards = source_tokens.count("*")
     used = 0
-    for token in dest_tokens:
+    for part in dest_tokens:
         try:
-            name, indexes = _placeholder(token)
+            name, indexes = _placeholder(part)
         except GoError as error:
-            return f"{error} in {token}"
+            return f"{error} in {part}"
         if not name:
             continue
         if not wildcards and not full:
             if name not in ("random", "partition"):
-                return f"{_INDEX_OUT_OF_RANGE} in {token}"
+                return f"{_INDEX_OUT_OF_RANGE} in {part}"
             continue
         if strict and name != "wildcard":
-            return f"{_NOT_FOR_IMPORT} in {token}"
+            return f"{_NOT_FOR_IMPORT} in {part}"
         used += len(indexes)
         for index in indexes:
             if index > wildcards:
-                return f"{_INDEX_OUT_OF_RANGE} in {token}: [{index}]"
+                return f"{_INDEX_OUT_OF_RANGE} in {part}: [{index}]"
     if strict and used < wildcards:
         return f"{_NOT_ALL_WILDCARDS} in {dest}"
     return None
@@ -145,16 +145,16 @@ def _tokens(subject: str) -> list[str] | None:
     return None if not all(tokens) or ">" in tokens[:-1] else tokens
 
 
-def _placeholder(token: str) -> tuple[str, list[int]]:
-    """(function, wildcard indexes) of a destination token; ("", []) of a plain one. GoError when it is wrong."""
-    if len(token) > 1 and token[0] == "$":
+def _placeholder(part: str) -> tuple[str, list[int]]:
+    """(function, wildcard indexes) of a destination part; ("", []) of a plain one. GoError when it is wrong."""
+    if len(part) > 1 and part[0] == "$":
         try:
-            return "wildcard", [atoi(token[1:])]
+            return "wildcard", [atoi(part[1:])]
         except GoError:
             return "", []
-    if not _is_mustache(token):
+    if not _is_mustache(part):
         return "", []
-    name, arguments = _function(token)
+    name, arguments = _function(part)
     if not name:
         raise GoError(_UNKNOWN_FUNCTION)
     if name == "wildcard":
@@ -195,32 +195,32 @@ def tokenize(subject: str) -> str:
     """`foo.*.*` as a destination: `foo.$1.$2`."""
     out = []
     count = 0
-    for token in subject.split("."):
-        if token == "*":
+    for part in subject.split("."):
+        if part == "*":
             count += 1
-            token = f"${count}"
-        out.append(token)
+            part = f"${count}"
+        out.append(part)
     return ".".join(out)
 
 
 def untokenize(subject: str) -> str:
     """`foo.$2.{{wildcard(1)}}` as a source: `foo.*.*`."""
     out = []
-    for token in subject.split("."):
-        placeholder = len(token) > 1 and token[0] == "$" and "1" <= token[1] <= "9"
-        name, arguments = _function(token) if "{{" in token else ("", [])
+    for part in subject.split("."):
+        placeholder = len(part) > 1 and part[0] == "$" and "1" <= part[1] <= "9"
+        name, arguments = _function(part) if "{{" in part else ("", [])
         if placeholder or (name == "wildcard" and len(arguments) == 1 and arguments[0]):
-            token = "*"
-        out.append(token)
+            part = "*"
+        out.append(part)
     return ".".join(out)
 
 
 def has_wildcard(subject: str) -> bool:
-    return any(token in ("*", ">") for token in subject.split("."))
+    return any(part in ("*", ">") for part in subject.split("."))
 
 
 def is_subset(subject: str, of: str) -> bool:
-    """Everything that matches `subject` matches `of`, token by token."""
+    """Everything that matches `subject` matches `of`, part by part."""
     tokens = subject.split(".")
     tests = of.split(".")
     for index, test in enumerate(tests):
@@ -228,13 +228,13 @@ def is_subset(subject: str, of: str) -> bool:
             return False
         if test == ">":
             return True
-        token = tokens[index]
-        if not token or token == ">":
+        part = tokens[index]
+        if not part or part == ">":
             return False
-        if token == "*":
+        if part == "*":
             if test != "*":
                 return False
-        elif not test.startswith("*") and token != test:
+        elif not test.startswith("*") and part != test:
             return False
     return len(tokens) == len(tests)
 

@@ -26,9 +26,7 @@ def parse_url(text: str, kind: str) -> URL:
     if rest.startswith("//"):
         end = min((at for at in (rest.find(char, 2) for char in "/?#") if at >= 0), default=len(rest))
         rest = rest[end:]
-    return URL(
-        scheme=parsed.scheme, username=parsed.user or "", password=parsed.password, host=parsed.host, path=rest
-    )
+    return URL(scheme=parsed.scheme, username=parsed.user or "", password=parsed.password, host=parsed.host, path=rest)
 
 
 def url_field(token: Token | None, value: Any, kind: str) -> URL:

@@ -67,10 +67,10 @@ def _users(opts: Options) -> None:
 
 
 def _permissions(permissions: Permissions | None, who: str) -> None:
-    from natsc.config.directives_auth import bad_subject
-
     if permissions is None:
         return
+    from natsc.config.directives_auth import bad_subject
+
     for verb, part in (("publish", permissions.publish), ("subscribe", permissions.subscribe)):
         for what in ("allow", "deny") if part is not None else ():
             bad = bad_subject(getattr(part, what), verb == "subscribe")
@@ -92,9 +92,11 @@ def no_auth_user(opts: Options, name: str) -> None:
 
 
 def pinned_certs(pins: set[str] | None, where: str) -> None:
+    if not pins:
+        return
     from natsc.config.directives_tls import is_pin
 
-    for pin in pins or ():
+    for pin in pins:
         if not is_pin(pin.lower()):
             what = "does not look like lower case hex-encoded sha256 of DER encoded SubjectPublicKeyInfo"
             raise ConfigError(f"{where}error parsing 'pinned_certs' key {pin.lower()} {what}")
