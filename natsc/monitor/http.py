@@ -158,7 +158,8 @@ def open_listener(host: str, port: int) -> socket.socket:
         candidates: list[tuple[int, Any]] = [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
     else:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            name = host.encode() if host.isascii() else host  # a str costs the import of IDNA
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError:
             raise MonitorError(f"can't listen to the monitor port: listen tcp: lookup {host}: no such host") from None
         # As in Go, a name that has several addresses is bound to its first IPv4 one.

@@ -34,7 +34,9 @@ def open_listeners(host: str, port: int) -> list[socket.socket]:
         groups: list[list[tuple[int, Any]]] = [[(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]]  # noqa: S104
     else:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            # As bytes, for a str is encoded with IDNA, whose import is worth a millisecond.
+            name = host.encode() if host.isascii() else host
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError:
             raise ListenError(f"listen tcp: lookup {host}: no such host") from None
         found.sort(key=lambda entry: entry[0] != socket.AF_INET)

@@ -6,8 +6,6 @@ connection, and a second CONNECT changes only what it names.
 
 from __future__ import annotations
 
-import json
-
 from natsc import errors
 from natsc.auth.users import AUTHENTICATION_ERROR, failure_text, log_label, raw_user
 from natsc.config.gotext import quote
@@ -50,6 +48,8 @@ class BadConnect(ValueError):
 
 def parse_connect(arg: bytes) -> dict[str, Any]:
     """The known fields that CONNECT's argument sets. Raises BadConnect."""
+    import json  # late: the server's start needs none
+
     try:
         parsed = json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -77,85 +77,98 @@ def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is no JSON")
 
 
+class Connect:
+    """What one CONNECT says, read once. opts is shared between the clients that said it, and read only."""
+
+    __slots__ = ("flags", "headers", "names", "opts", "wants_account")
+
+    def __init__(self, opts: dict[str, Any]) -> None:
+        opts.pop("jwt", None)  # means something in operator mode only
+        self.opts = opts
+        self.names: tuple[str, str, str] = (opts.get("name", ""), opts.get("lang", ""), opts.get("version", ""))
+        self.flags: tuple[bool, bool, bool] = (opts["verbose"], opts["pedantic"], opts["echo"])
+        self.headers = bool(opts.get("headers"))
+        self.wants_account = bool(opts.get("new_account") or opts.get("account"))  # nobody gets what it wants
+
+
 class Handshake:
     """The engine's hooks of one server."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._seen: dict[bytes, dict[str, Any]] = {}
+        self._seen: dict[bytes, Connect] = {}
 
     # CONNECT
 
     def on_connect(self, client: Client, arg: bytes) -> int:
         """The first CONNECT or a later one; see natsc/engine/hooks.pyx for the answer."""
         server = self.server
-        client.stop_auth_timer()
-        client.rtt_ns = max(client.age_ns, 1)
-        client.start_ping(True)
+        client.begin_connect()
         again = client.connected
         try:
-            opts = client.opts = self._connect_options(client, arg, again)
+            said = self._read_connect(client, arg)
         except BadConnect as error:
             server.log_client(client, "error", f"invalid CONNECT: {error}")
             client.close(errors.PROTOCOL_VIOLATION)
             return REFUSED
-        client.name = opts.get("name", "")
-        client.lang = opts.get("lang", "")
-        client.version = opts.get("version", "")
-        headers = "headers" in opts and opts["headers"] and not server.options.no_header_support
-        client.set_connect(opts["verbose"], opts["pedantic"], opts["echo"], headers)
+        auth = server.auth
+        opts = said.opts
+        client.name, client.lang, client.version = said.names
+        client.set_connect(*said.flags, said.headers and not server.options.no_header_support)
         if again:
             client.drop_subscriptions()
+        if not auth.auth_required and not said.wants_account:
+            client.opts = opts
+            return self._accept(client, opts)
+        client.opts = opts = dict(opts)  # authentication writes into it
         tls = client.conn.tls if client.conn is not None else None
-        if server.auth.needs_thread(opts, tls=tls):
+        if auth.needs_thread(opts, tls=tls):
             server.authenticate_in_thread(client, self._finish)
             return PENDING
-        grant = server.auth.authenticate(opts, tls=tls, debug=server.client_debug(client), warn=server.log.warn)
+        grant = auth.authenticate(opts, tls=tls, debug=server.client_debug(client), warn=server.log.warn)
         return self._finish(client, grant)
 
-    def _connect_options(self, client: Client, arg: bytes, again: bool) -> dict[str, Any]:
+    def _read_connect(self, client: Client, arg: bytes) -> Connect:
         """What CONNECT says, over what was said before and the defaults. Raises BadConnect.
 
-        Clients of one program say the same, so what was read last is remembered; where nobody is authenticated the result
-        is shared between clients, and read only.
+        Clients of one program say the same, so the last ones are remembered.
         """
-        if again or client.opts:
+        if client.opts is not None:
             self.label(client)  # stays what the first CONNECT made it
-            opts = {**(client.opts or DEFAULTS), **parse_connect(arg)}
-            opts.pop("jwt", None)
-            return opts
-        opts = self._seen.get(arg)
-        if opts is None:
-            opts = {**DEFAULTS, **parse_connect(arg)}
-            opts.pop("jwt", None)  # means something in operator mode only
+            return Connect({**client.opts, **parse_connect(arg)})
+        said = self._seen.get(arg)
+        if said is None:
+            said = Connect({**DEFAULTS, **parse_connect(arg)})
             if len(arg) <= _SEEN_BYTES_MAX:
                 if len(self._seen) >= _SEEN_MAX:
                     self._seen.clear()
-                self._seen[arg] = opts
-        return dict(opts) if self.server.auth.auth_required else opts
+                self._seen[arg] = said
+        return said
 
     def _finish(self, client: Client, grant: Grant | None) -> int:
         """The rest of CONNECT, once it is known who the client is."""
-        opts: dict[str, Any] = client.opts or {}
         if client.closing:
             return REFUSED
         if grant is None:
             return self.refuse(client)
         if not self.admit(client, grant):
             return REFUSED
-        if opts.get("new_account") or opts.get("account"):
-            return self.refuse(client)
+        return self._accept(client, client.opts or {})
+
+    def _accept(self, client: Client, opts: dict[str, Any]) -> int:
+        """The end of CONNECT: the client is in, but for what it asks of the protocol."""
         client.accept()
         if "protocol" in opts and not 0 <= opts["protocol"] <= PROTO_MAX:
             client.send_err(errors.INVALID_CLIENT_PROTOCOL)
             client.close(errors.BAD_CLIENT_PROTOCOL_VERSION)
             return REFUSED
-        if opts.get("no_responders") and not client.headers:
+        no_responders = "no_responders" in opts and opts["no_responders"]
+        if no_responders and not client.headers:
             client.send_err(errors.NO_RESPONDERS_NEED_HEADERS)
             client.close(errors.NO_RESPONDERS_REQUIRES_HEADERS)
             return REFUSED
-        client.configure(no_responders=bool(opts.get("no_responders")))
-        if client.verbose:
+        client.set_no_responders(no_responders)
+        if opts["verbose"]:
             if self.server.log.trace_on:
                 self.on_trace(client, "->>", b"OK", None)
             client.send(b"+OK\r\n")
@@ -221,6 +234,8 @@ class Handshake:
 
     def on_info(self, client: Client, arg: bytes) -> bool:
         """INFO from a client says nothing, but has to be JSON."""
+        import json
+
         try:
             return isinstance(json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant), (dict, type(None)))
         except (ValueError, RecursionError):
@@ -295,6 +310,8 @@ def go_quote(octets: bytes) -> str:
 
 def redact_connect(arg: bytes) -> str:
     """CONNECT's argument for the log, without its secrets; where it can't be read nothing of it is shown."""
+    import json
+
     try:
         fields = json.loads(arg.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
