@@ -37,7 +37,7 @@ cdef class Client:
     cdef public int port
     cdef public bytes nonce
     cdef public str label               # for log lines, made when one is written after CONNECT; None until then
-    cdef public int64_t stop_ns         # when it closed, wall clock
+    cdef readonly int64_t stop_ns         # when it closed, wall clock
     cdef list last_subs                 # what it had subscribed to when it closed, None = nothing
     cdef public object permissions      # engine.permissions.Permissions or None; c.perms points into it
     cdef public object grant            # what authentication granted, or None

@@ -301,6 +301,7 @@ cdef class Engine:
         """The end of a closing client: Python hears of it while everything still stands, then it gives back all it has."""
         if h.c.num_subs:
             h.last_subs = h.subscriptions()
+        h.stop_ns = <int64_t>self.read_clock() + h.wall_offset_ns
         if self.release is not None:
             self.release(h)
         detach(&self.e, h.c)
@@ -438,11 +439,9 @@ cdef class Client:
 
     # -------------------------------------------------------------------------------------------- control
 
-    def configure(self, *, no_responders=None, max_payload=None, max_subs=None, max_control_line=None):
-        """Set what CONNECT or the configuration says about this client; None leaves one as it is; -1 is no limit."""
+    def configure(self, *, max_payload=None, max_subs=None, max_control_line=None):
+        """Set limits of this client; None leaves one as it is; -1 is no limit."""
         cdef client_t* c = self.c
-        if no_responders is not None:
-            c.no_responders = no_responders
         if max_payload is not None:
             c.max_payload = max_payload if max_payload >= 0 else NO_LIMIT
         if max_subs is not None:
@@ -451,7 +450,7 @@ cdef class Client:
             c.max_control_line = max_control_line
 
     def set_connect(self, bint verbose, bint pedantic, bint echo, bint headers) -> None:
-        """What CONNECT says about the protocol; the hot half of configure."""
+        """What CONNECT says about the protocol."""
         cdef client_t* c = self.c
         self.set_slow(SLOW_VERBOSE, verbose)
         self.set_slow(SLOW_PEDANTIC, pedantic)
@@ -475,14 +474,21 @@ cdef class Client:
         if timeout_ns > 0:
             start_auth_timer(&self.engine.e, self.c, timeout_ns)
 
+    def begin_connect(self) -> None:
+        """CONNECT has come: its time is the first measure of the round trip, and the early PING counts from here."""
+        cdef client_t* c = self.c
+        timer_cancel(&self.engine.e.timers, &c.auth_timer)
+        c.rtt_ns = max(self.engine.e.now_ns - c.start_ns, 1)
+        start_ping(&self.engine.e, c, True)
+
+    def set_no_responders(self, bint on) -> None:
+        self.c.no_responders = on
+
     def accept(self) -> None:
         """CONNECT was accepted: authentication is over."""
         self.set_slow(SLOW_AUTH, False)
-        self.stop_auth_timer()
-        self.c.connected = True
-
-    def stop_auth_timer(self) -> None:
         timer_cancel(&self.engine.e.timers, &self.c.auth_timer)
+        self.c.connected = True
 
     def start_ping(self, bint first) -> None:
         """Arm the PING timer; first: the early one that measures the round trip."""
@@ -580,15 +586,6 @@ cdef class Client:
     @property
     def rtt_ns(self) -> int:
         return self.c.rtt_ns
-
-    @rtt_ns.setter
-    def rtt_ns(self, uint64_t ns):
-        self.c.rtt_ns = ns
-
-    @property
-    def age_ns(self) -> int:
-        """Since it connected, on the engine's clock."""
-        return self.engine.e.now_ns - self.c.start_ns
 
     @property
     def pending_bytes(self) -> int:

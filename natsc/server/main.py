@@ -94,3 +94,5 @@ def _settle_memory() -> None:
 
     gc.collect()
     gc.freeze()
+    # What connections allocate has no cycles once they are gone: look for some now and then, not every 700 objects.
+    gc.set_threshold(50_000, 20, 20)

@@ -386,7 +386,6 @@ class Server:
         self.clock.call_later(max(0, when_ns - self.clock.wall_ns()) / 1e9, expire)
 
     def _on_closed(self, client: Client) -> None:
-        client.stop_ns = self.clock.wall_ns()
         self.closed.append(client)
         if self.log.debug_on:
             self.log_client(client, "debug", f"Client connection closed: {client.reason}")
