@@ -1,6 +1,6 @@
 """Operator mode: `operator`, `resolver`, `trusted_keys`: read and checked; natsc can't enforce any of it and refuses.
 
-A JWT's claims are read without checking its signature: the server will not start with them.
+JWTs are decoded and their signatures verified; what their claims allow is not applied, for the server will not start.
 """
 
 from __future__ import annotations
@@ -84,32 +84,57 @@ def _undecorated(text: str) -> str:
 
 
 def decode_claims(jwt: str, kind: str) -> dict[str, Any]:
-    """The claims of a JWT of this kind ("operator", "account"...); the signature isn't checked."""
-    import binascii
+    """The claims of a JWT of this kind ("operator", "account"), signed by the issuer it names. GoError otherwise."""
     import json
 
     chunks = jwt.split(".")
     if len(chunks) != 3:
         raise GoError("expected 3 chunks")
     try:
-        header, claims = (json.loads(_base64(chunk)) for chunk in chunks[:2])
-    except (binascii.Error, ValueError, RecursionError) as error:
-        raise GoError(f"illegal base64 data or JSON: {error}") from None
+        header, claims = (json.loads(_base64(chunk).decode("utf-8", "replace")) for chunk in chunks[:2])
+    except (ValueError, RecursionError) as error:
+        raise GoError(str(error)) from None
     if not isinstance(header, dict) or not isinstance(claims, dict):
         raise GoError("invalid JWT")
     if str(header.get("typ", "")).upper() != "JWT":
         raise GoError(f"not supported type {quote(str(header.get('typ', '')))}")
-    if header.get("alg") not in ("ed25519-nkey", "ed25519"):
-        raise GoError(f"unexpected {header.get('alg', '')} algorithm")
+    algorithm = header.get("alg")
+    if algorithm not in ("ed25519", "ed25519-nkey"):
+        raise GoError(f"unexpected {quote(str(algorithm or ''))} algorithm")
     nats = claims.get("nats")
-    if not isinstance(nats, dict) or nats.get("type", kind) != kind:
+    if not isinstance(nats, dict):
+        raise GoError(f"not {kind} claim")
+    if algorithm == "ed25519":  # version 1 signs the claims alone and has the type beside them
+        _verify(claims, chunks[1], chunks[2], "V1")
+    else:
+        _verify(claims, f"{chunks[0]}.{chunks[1]}", chunks[2], "V2")
+    if (claims.get("type") if algorithm == "ed25519" else nats.get("type")) != kind:
         raise GoError(f"not {kind} claim")
     return claims
 
 
+def _verify(claims: dict[str, Any], signed: str, signature: str, version: str) -> None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    failed = GoError(f"claim failed {version} signature verification")
+    key = keys.public_key_bytes(str(claims.get("iss", "")))
+    if key is None or len(key) != 32:
+        raise failed
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(_base64(signature), signed.encode("utf-8", "surrogateescape"))
+    except InvalidSignature:
+        raise failed from None
+
+
 def _base64(chunk: str) -> bytes:
+    """Unpadded URL-safe base64; GoError with Go's text."""
     import binascii
 
+    known = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    bad = next((index for index, char in enumerate(chunk) if char not in known), len(chunk))
+    if bad < len(chunk) or len(chunk) % 4 == 1:
+        raise GoError(f"illegal base64 data at input byte {min(bad, len(chunk) - len(chunk) % 4)}")
     plain = chunk.replace("-", "+").replace("_", "/")
     return binascii.a2b_base64(plain + "=" * (-len(plain) % 4))
 

@@ -26,6 +26,12 @@ def is_public_key(text: str, prefix: int | None = None) -> bool:
     return raw[0] in _PUBLIC if prefix is None else raw[0] == prefix
 
 
+def public_key_bytes(text: str) -> bytes | None:
+    """The key inside a public nkey."""
+    raw = _decode(text)
+    return raw[1:] if raw is not None and raw[0] in _PUBLIC else None
+
+
 def is_user_seed(text: str) -> bool:
     raw = _decode(text)
     if raw is None or len(raw) < 2:

@@ -205,6 +205,8 @@ def _store_dir(last: Last, key: str, token: Token | None, value: Any, opts: Opti
 
 def _write_timeout(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
     opts.write_timeout = write_timeout(token, as_str(value), report)
+    if opts.write_timeout == "retry":  # clients are closed, which is the default
+        report.unsupported.append("write_timeout: retry")
 
 
 def _lame_duck_duration(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
@@ -270,6 +272,13 @@ def _default_js_domain(last: Last, key: str, token: Token | None, value: Any, op
     opts.js_acc_default_domain = {name: as_str(getattr(entry, "value", entry)) for name, entry in value.items()}
 
 
+def _profiling(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
+    """Go's profiler: there is none here."""
+    setattr(opts, key.lower(), as_int(value))
+    if value:
+        report.unsupported.append(key.lower())
+
+
 def _nothing(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
     """The system account: done before all others."""
 
@@ -311,8 +320,6 @@ _SIMPLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pidfile": ("pid_file", as_str),
     "pid_file": ("pid_file", as_str),
     "ports_file_dir": ("ports_file_dir", as_str),
-    "prof_port": ("prof_port", as_int),
-    "prof_block_rate": ("prof_block_rate", as_int),
     "max_pending": ("max_pending", as_int),
     "proxy_protocol": ("proxy_protocol", as_bool),
     "max_traced_msg_len": ("max_traced_msg_len", as_int),
@@ -354,6 +361,8 @@ _DIRECTIVES: dict[str, str | Callable[..., None]] = {
     "write_timeout": _write_timeout,
     "lame_duck_duration": _lame_duck_duration,
     "lame_duck_grace_period": _lame_duck_grace,
+    "prof_port": _profiling,
+    "prof_block_rate": _profiling,
     "server_tags": _server_tags,
     "server_metadata": _server_metadata,
     "feature_flags": _feature_flags,
