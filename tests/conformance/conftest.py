@@ -21,6 +21,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("server_kind", [only] if only else KINDS, scope="session", indirect=True)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "natsc_lacks(reason): what natsc doesn't have yet; the test fails when natsc has it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    lacking = item.get_closest_marker("natsc_lacks")
+    if lacking and item.callspec.params.get("server_kind") == "natsc":
+        item.add_marker(pytest.mark.xfail(reason=lacking.args[0], strict=True))
+
+
 @pytest.fixture(scope="session")
 def server_kind(request: pytest.FixtureRequest) -> str:
     """The server under test. A missing nats-server fails the test: a suite that ran against one server proves nothing."""

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 KINDS = ("natsc", "nats-server")
-TIMEOUT_S = 10.0
+TIMEOUT_S = float(os.environ.get("NATSC_TEST_TIMEOUT", "10"))
 BASE_CONFIG = "listen: 127.0.0.1:-1\n"
 
 

@@ -62,6 +62,10 @@ class TestIsolation:
         login("a").pub("$SYS.FAKE.x").flush()
         assert system.flush() == []
 
+    def test_server_requests_are_not_for_normal_accounts(self, login):
+        asker = login("a", no_responders=True).sub("inbox").pub("$SYS.REQ.SERVER.PING", reply="inbox")
+        assert b"503" in asker.op()
+
     def test_there_is_no_default_account_any_more(self, server, dial):
         assert dial(server).connect().eof() == [b"-ERR 'Authorization Violation'"]
 
@@ -121,6 +125,7 @@ class TestLimits:
         assert b.flush() == []
 
 
+@pytest.mark.natsc_lacks("the system account's services and events")
 class TestSystemServices:
     """What every account gets from the system account."""
 
@@ -128,10 +133,6 @@ class TestSystemServices:
         asker = login("a", no_responders=True).sub("inbox").pub("$SYS.REQ.USER.INFO", reply="inbox")
         (answer,) = asker.ops(1)
         assert b'"user":"a"' in answer and b'"account":"A"' in answer
-
-    def test_server_requests_are_not_for_normal_accounts(self, login):
-        asker = login("a", no_responders=True).sub("inbox").pub("$SYS.REQ.SERVER.PING", reply="inbox")
-        assert b"503" in asker.op()
 
     def test_the_system_account_answers_ping(self, login):
         asker = login("s").sub("inbox").pub("$SYS.REQ.SERVER.PING.IDZ", reply="inbox")

@@ -227,6 +227,7 @@ class Fuzzer:
         self.avoid = re.compile(avoid.encode()) if avoid else None
         self.kinds = kinds
         self.servers: dict[str, list[Server]] = {}
+        self.show_unstable = False
         self.ops = self.rounds = self.mutated = self.closed = self.unstable = 0
 
     def __enter__(self) -> Fuzzer:
@@ -256,6 +257,8 @@ class Fuzzer:
         for _ in range(CONFIRMATIONS):
             if normalise(play(round_, servers[1:])[0]) == ours:
                 self.unstable += 1
+                if self.show_unstable:
+                    print(f"unstable: round {self.rounds - 1}", *compared((left, right), self.kinds), sep="\n")
                 return None
         return left, right
 
@@ -310,25 +313,29 @@ def shrink(round_: Round, differs: Callable[[Round], object], seconds: float = 2
     return best
 
 
+def compared(outcomes: tuple[Outcome, Outcome], kinds: tuple[str, str]) -> list[str]:
+    """Where two outcomes begin to differ."""
+    lines = []
+    ours, theirs = (normalise(outcome) for outcome in outcomes)
+    for index, (left, right) in enumerate(zip(ours[0], theirs[0], strict=True)):
+        if left != right or ours[2][index] != theirs[2][index]:
+            first = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+            for kind, got, closed in ((kinds[0], left, ours[2][index]), (kinds[1], right, theirs[2][index])):
+                verdict = "closed" if closed else "open"
+                lines.append(f"connection {index} of {kind}: {verdict}, from answer {first} on: {got[first : first + 6]!r}")
+    if ours[1] != theirs[1]:
+        lines.append(f"queue deliveries only {kinds[0]}: {dict(ours[1] - theirs[1])!r}")
+        lines.append(f"queue deliveries only {kinds[1]}: {dict(theirs[1] - ours[1])!r}")
+    return lines
+
+
 def report(round_: Round, outcomes: tuple[Outcome, Outcome] | None, kinds: tuple[str, str]) -> str:
     """The round in words and as one line for --replay."""
     lines = [f"profile {round_.profile}: {PROFILES[round_.profile].config!r}"]
     for step in round_.steps:
         lines.append(f"connection {step.connection}{' (mutated)' if step.mutated else ''} sends:")
         lines += [f"    {op!r}" for op in step.ops]
-    if outcomes is None:
-        lines.append("(it doesn't differ any more)")
-    else:
-        ours, theirs = (normalise(outcome) for outcome in outcomes)
-        for index, (left, right) in enumerate(zip(ours[0], theirs[0], strict=True)):
-            if left != right or ours[2][index] != theirs[2][index]:
-                first = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-                for kind, got, closed in ((kinds[0], left, ours[2][index]), (kinds[1], right, theirs[2][index])):
-                    verdict = "closed" if closed else "open"
-                    lines.append(f"connection {index} of {kind}: {verdict}, from answer {first} on: {got[first : first + 6]!r}")
-        if ours[1] != theirs[1]:
-            lines.append(f"queue deliveries only {kinds[0]}: {dict(ours[1] - theirs[1])!r}")
-            lines.append(f"queue deliveries only {kinds[1]}: {dict(theirs[1] - ours[1])!r}")
+    lines += ["(it doesn't differ any more)"] if outcomes is None else compared(outcomes, kinds)
     saved = {
         "profile": round_.profile,
         "connections": len(round_.connections),
@@ -378,10 +385,12 @@ def main() -> int:
     parser.add_argument("--left", default="natsc", help="the server under test (nats-server: the fuzzer's own check)")
     parser.add_argument("--stop-after", type=int, default=3, help="stop after so many differences")
     parser.add_argument("--avoid", help="a regular expression: operations that it matches aren't sent, to look past a known difference")
+    parser.add_argument("--show-unstable", action="store_true", help="print the rounds that nats-server answers in several ways")
     parser.add_argument("--replay", help="a file with a report: play its round only")
     parser.add_argument("--round", type=int, help="play this round of the seed only")
     args = parser.parse_args()
     with Fuzzer(args.seed, (args.left, "nats-server"), args.avoid) as fuzzer:
+        fuzzer.show_unstable = args.show_unstable
         if args.replay or args.round is not None:
             round_ = load(Path(args.replay).read_text()) if args.replay else fuzzer.make(args.round)
             outcomes = fuzzer.differs(round_)

@@ -47,6 +47,9 @@ PROFILES = {
                     subscribe: { allow: ["foo", "foo.*", "a.>", "bar g0", "_INBOX.>"], deny: ["foo.bar", "a.b.>", "foo.* g1"] }
                 }}
                 {user: deny, password: "p", permissions {publish: {deny: "foo.>"}, subscribe: {deny: ["a.*", "foo.bar"]}}}
+                {user: service, password: "p", permissions {
+                    publish: "a.>", subscribe: ["foo.>", "_INBOX.>"], allow_responses: { max: 2, expires: "10m" }
+                }}
                 {user: plain, password: "p"}
             ]
         }
@@ -54,7 +57,7 @@ PROFILES = {
         weight=3,
         mutate=True,
         payload=40,
-        users=("all", "some", "deny", "plain"),
+        users=("all", "some", "deny", "service", "plain"),
     ),
     "accounts": Profile(
         """
