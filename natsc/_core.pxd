@@ -39,6 +39,8 @@ cdef class Client:
     cdef public str label               # for log lines, made when one is written after CONNECT; None until then
     cdef readonly int64_t stop_ns         # when it closed, wall clock
     cdef list last_subs                 # what it had subscribed to when it closed, None = nothing
+    cdef public object tls_names        # protocol version and cipher suite, kept for monitoring after it closed; None = plain
+    cdef public bint tls_first          # the TLS handshake came before INFO
     cdef public object permissions      # engine.permissions.Permissions or None; c.perms points into it
     cdef public object grant            # what authentication granted, or None
     cdef readonly object account

@@ -23,7 +23,8 @@ from cpython.ref cimport PyObject
 
 from natsc.engine.account cimport Account, close_client, free_graves, join_account, leave_account, remove_sub
 from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
-from natsc.engine.client cimport detach, publish_own, receive, send_bytes, send_err, start_auth_timer, start_ping
+from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
+                                  start_ping)
 from natsc.engine.permissions cimport Permissions, may_subscribe
 from natsc.engine.sublist cimport cache_free, cache_init, sub_subject, sublist_init, sublist_match
 from natsc.engine.timers cimport timer_cancel, timers_fire
@@ -46,6 +47,7 @@ cdef enum:
     TAIL_KEEP = 4096            # a longer tail's memory goes back once it is consumed
     TICK_LIMIT = 100000         # timers fired in one tick: bounds a jump of the clock
     CACHE_BITS = 13             # 8192 cached matches
+    RTT_PING_AFTER_NS = 2000000000
 
 cdef int64_t NO_LIMIT = 1 << 40
 
@@ -493,6 +495,18 @@ cdef class Client:
     def start_ping(self, bint first) -> None:
         """Arm the PING timer; first: the early one that measures the round trip."""
         start_ping(&self.engine.e, self.c, first)
+
+    def send_rtt_ping(self) -> bool:
+        """Send a PING that measures the round trip, and end the turn. Returns whether it was sent.
+
+        Not before the client's own first PING or two seconds have passed: waiting for PONG, it may take a PING for a fault.
+        """
+        self.engine.read_clock()
+        if self.c.closing or not (self.c.first_pong_sent or self.age_ns > RTT_PING_AFTER_NS):
+            return False
+        send_ping(&self.engine.e, self.c)
+        self.engine.end_turn_c()
+        return True
 
     def join(self, Account account not None) -> None:
         """Move to an account; subscriptions in the old one are dropped."""
