@@ -24,6 +24,10 @@ from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_NO_HEADER
                                  client_t, engine_t, match_t, msg_t, sub_t, target_t, unlikely)
 
 
+cdef enum:
+    BIG_MESSAGE = 16384     # from here on a system call costs less than the copy
+
+
 cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
     """Write n in decimal at o; returns the end."""
     cdef char digits[20]
@@ -134,6 +138,34 @@ cdef inline void after_delivery(engine_t* e, client_t* c, sub_t* s) noexcept nog
         remove_sub(e, c, s)
 
 
+cdef bint write_through(engine_t* e, client_t* c, const char* prefix, Py_ssize_t n, msg_t* msg) noexcept nogil:
+    """Send a big message from the read buffer, without a copy but for what the socket doesn't take. False: no memory."""
+    cdef Py_ssize_t pending = c.out.len - c.out.off
+    cdef Py_ssize_t sent = c.send_through(c, prefix, n, msg.tail, msg.tail_len)
+    cdef Py_ssize_t left
+    cdef char* o
+    if sent >= pending + n + msg.tail_len:
+        out_release(e, c)
+        return True
+    if sent < pending:
+        c.out.off += sent
+        sent = 0
+    else:
+        c.out.off = c.out.len = 0
+        sent -= pending
+    left = n + msg.tail_len - sent
+    o = out_reserve(e, c, left)
+    if o == NULL:
+        return False
+    if sent < n:
+        memcpy(o, prefix + sent, n - sent)
+        memcpy(o + n - sent, msg.tail, msg.tail_len)
+    else:
+        memcpy(o, msg.tail + sent - n, left)
+    c.out.len += left
+    return True
+
+
 cdef inline Py_ssize_t write_msg(engine_t* e, client_t* c, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
     """Write prefix and tail at the end of c's output. Returns the length (not added yet), 0 where memory is out."""
     cdef bint hdr = msg.hdr_len >= 0
@@ -188,11 +220,14 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
                 return False
         else:
             t.sub.delivered += 1
-        n = write_msg(e, c, m, t, msg)
+        if unlikely(msg.tail_len >= BIG_MESSAGE and t.prefix != NULL and c.send_through != NULL) and not c.blocked:
+            n = write_through(e, c, t.prefix + (msg.hdr_len < 0), t.prefix_len - (msg.hdr_len < 0), msg)
+        else:
+            n = write_msg(e, c, m, t, msg)
+            c.out.len += n
         if unlikely(n == 0):
             overflow(e, c)
             return False
-        c.out.len += n
         c.counters.out_msgs += 1
         c.counters.out_bytes += msg.size
         after_delivery(e, c, t.sub)

@@ -267,6 +267,9 @@ cdef struct client_t:
     timer_node_t write_timer
     client_t* grave         # next in the engine's list of clients to free at end_turn
     void (*flush)(engine_t* e, client_t* c) noexcept   # set by net/: sends c.out
+    # Set by net/ on plain TCP: sends c.out, then the two slices, and returns how many bytes the socket took.
+    Py_ssize_t (*send_through)(client_t* c, const char* a, Py_ssize_t n, const char* b, Py_ssize_t m) noexcept nogil
+    int fd                  # for send_through
     PyObject* handle        # the Client (borrowed; the engine's dict owns it)
 
 cdef struct pool_t:

@@ -15,7 +15,7 @@ began to close; the descriptor is forgotten in connection_lost.
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -30,8 +30,17 @@ from natsc.engine.types cimport client_t, engine_t, unlikely
 
 from asyncio.protocols import BufferedProtocol   # not from asyncio: see natsc/server/lean.py
 
+cdef extern from "sys/uio.h" nogil:
+    cdef struct iovec:
+        void* iov_base
+        size_t iov_len
+
 cdef extern from "sys/socket.h" nogil:
     ssize_t c_send "send"(int fd, const void* data, size_t n, int flags)
+    cdef struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int fd, const msghdr* msg, int flags)
     int MSG_NOSIGNAL
     int MSG_DONTWAIT
 
@@ -51,6 +60,9 @@ cdef class ReadBuffer:
 
     def __releasebuffer__(self, Py_buffer* view):
         pass
+
+    def __len__(self):
+        return self.size        # asyncio's own loop asks; uvloop doesn't
 
 
 cdef ReadBuffer READ = ReadBuffer()     # handed to the transport and read at once: no state survives the call
@@ -93,10 +105,15 @@ cdef class Connection:
         self.c = client.c
         self.engine = client.engine
         client.c.flush = flush_client
+        client.c.fd = self.fd
+        if self.fd >= 0:
+            client.c.send_through = send_through
 
     def use_transport(self):
-        """Never send on the descriptor again: what leaves isn't the plain output any more."""
+        """Never send on the descriptor again: what leaves isn't the plain output, or the transport is closing."""
         self.fd = -1
+        if self.c != NULL:
+            self.c.send_through = NULL
 
     def get_buffer(self, sizehint):
         cdef client_t* c = self.c
@@ -161,7 +178,7 @@ cdef class Connection:
         return False
 
     def connection_lost(self, exc):
-        self.fd = -1
+        self.use_transport()
         self.closed = True
         self.release_waiters()
         for handle in (self.probe, self.closer):
@@ -249,12 +266,14 @@ cdef class Connection:
             timer_cancel(&self.engine.e.timers, &c.write_timer)
         if self.stage is not None:
             self.write_raw(self.stage.closing())
+        self.use_transport()
         self.transport.close()
         if self.closer is None and self.transport is not None and self.transport.get_write_buffer_size():
             self.closer = self.listener.loop.call_later(CLOSE_GRACE, self.abort)
 
     def abort(self):
         """Close at once, dropping what is queued."""
+        self.use_transport()
         if self.transport is not None and not self.closed:
             self.transport.abort()
 
@@ -313,6 +332,35 @@ class ClientProtocol(Connection, BufferedProtocol):
     """A client connection. asyncio asks for BufferedProtocol by class, so the compiled base can't stand alone."""
 
     __slots__ = ()
+
+
+cdef bint is_open(client_t* c) noexcept with gil:
+    """Whether the descriptor is still the transport's: after a read error it closes it before it tells us."""
+    cdef Connection conn = (<Client>c.handle).conn
+    return conn is not None and conn.transport is not None and not conn.transport.is_closing()
+
+
+cdef Py_ssize_t send_through(client_t* c, const char* a, Py_ssize_t n, const char* b, Py_ssize_t m) noexcept nogil:
+    """client_t.send_through: what is queued, then a and b, in one system call."""
+    cdef iovec[3] parts
+    cdef msghdr msg
+    cdef ssize_t k
+    if not is_open(c):
+        return 0
+    parts[0].iov_base = c.out.data + c.out.off
+    parts[0].iov_len = c.out.len - c.out.off
+    parts[1].iov_base = <void*>a
+    parts[1].iov_len = n
+    parts[2].iov_base = <void*>b
+    parts[2].iov_len = m
+    memset(&msg, 0, sizeof(msg))
+    msg.msg_iov = parts
+    msg.msg_iovlen = 3
+    k = sendmsg(c.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT)
+    if k <= 0:
+        return 0        # full, or broken: flush finds out which
+    c.progress += k
+    return k
 
 
 cdef void flush_client(engine_t* e, client_t* c) noexcept:
