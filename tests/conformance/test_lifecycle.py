@@ -40,7 +40,11 @@ class TestStartLog:
     def test_the_order(self, start, dial):
         server = start("http: 127.0.0.1:-1\n")
         server_id = dial(server).info["server_id"]
-        got = [re.sub(r"\(sha256:[0-9a-f]{64}\)", "(sha256:X)", text) for text in texts(server.log) if not text.startswith("  Git:")]
+        got = [
+            re.sub(r"\(sha256:[0-9a-f]{64}\)", "(sha256:X)", text)
+            for text in texts(server.log)
+            if not text.startswith("  Git:")
+        ]
         assert got == [
             "Starting nats-server",
             "  Version:  2.15.1",
@@ -72,7 +76,9 @@ class TestStartLog:
         ports.mkdir()
         server = start(f'log_file: "{log}"\nports_file_dir: "{ports}"\n', wait=False)
         assert path_exists(ports / f"nats-server_{server.pid}.ports") or list(ports.iterdir())
-        assert [match[3] for line in log.read_text().splitlines() if (match := LINE.match(line))][0] == "Starting nats-server"
+        assert [match[3] for line in log.read_text().splitlines() if (match := LINE.match(line))][
+            0
+        ] == "Starting nats-server"
 
     def test_reopen(self, start, tmp_path):
         log = tmp_path / "server.log"
@@ -91,6 +97,14 @@ class TestStartLog:
         assert LINE.match(last)[3] == (
             f'Error listening on port: 127.0.0.1:{first.port}, "listen tcp 127.0.0.1:{first.port}: bind: address already in use"'
         )
+
+    def test_bad_client_advertise(self, start):
+        server = start('client_advertise: "a:b"\n', wait=False)
+        assert server.wait() == 1
+        text = (
+            'Error setting server INFO with ClientAdvertise value of a:b, err=strconv.Atoi: parsing "b": invalid syntax'
+        )
+        assert text in texts(server.log)
 
     def test_bad_configuration(self, start):
         server = start("nonsense: true\n", wait=False)
@@ -114,26 +128,28 @@ class TestClientLog:
 
     def test_trace(self, loud, dial):
         wire = dial(loud).lines('CONNECT {"verbose":false,"pedantic":false,"headers":true}')
-        wire.sub("foo", 1).pub("foo", "hi").hpub("foo", b"NATS/1.0\r\nA: b\r\n\r\n", b"x", reply="inbox").lines("UNSUB 1")
+        wire.sub("foo", 1).pub("foo", "hi").hpub("foo", b"NATS/1.0\r\nA: b\r\n\r\n", b"x", reply="inbox").lines(
+            "UNSUB 1"
+        )
         wire.flush()
         lines = self.of(loud, wire)
         assert lines == [
             "Client connection created",
             '<<- [CONNECT {"verbose":false,"pedantic":false,"headers":true}]',
-            '<<- [SUB foo 1]',
-            '<<- [PUB foo 2]',
+            "<<- [SUB foo 1]",
+            "<<- [PUB foo 2]",
             '<<- MSG_PAYLOAD: ["hi"]',
-            '->> [MSG foo 1 2]',
+            "->> [MSG foo 1 2]",
             '->> MSG_PAYLOAD: ["hi"]',
-            '<<- [HPUB foo inbox 18 19]',
+            "<<- [HPUB foo inbox 18 19]",
             '<<- MSG_PAYLOAD: ["NATS/1.0\\r\\nA: b\\r\\n\\r\\nx"]',
-            '->> [HMSG foo 1 inbox 18 19]',
+            "->> [HMSG foo 1 inbox 18 19]",
             '->> MSG_PAYLOAD: ["NATS/1.0\\r\\nA: b\\r\\n\\r\\nx"]',
-            '<<- [UNSUB 1]',
-            '<-> [DELSUB 1]',
-            '<<- [PING]',
-            '->> [PONG]',
-            'Client connection closed: Client Closed',
+            "<<- [UNSUB 1]",
+            "<-> [DELSUB 1]",
+            "<<- [PING]",
+            "->> [PONG]",
+            "Client connection closed: Client Closed",
         ]
 
     def test_errors_and_ok(self, loud, dial):
@@ -217,7 +233,10 @@ class TestStop:
         assert server.wait() == 0
         log = texts(server.log)
         assert f'Trapped "{name}" signal' in log
-        assert [text for text in log if text in ("Initiating Shutdown...", "Server Exiting..")] == ["Initiating Shutdown...", "Server Exiting.."]
+        assert [text for text in log if text in ("Initiating Shutdown...", "Server Exiting..")] == [
+            "Initiating Shutdown...",
+            "Server Exiting..",
+        ]
 
     def test_the_port_is_free_again(self, start):
         server = start()
@@ -317,6 +336,57 @@ class TestLameDuck:
         assert wire.read_info()["ldm"] is True
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), 5)
+        server.signal(signal.SIGINT)  # SIGTERM is ignored now
+
+    def test_the_info(self, start, dial):
+        server = start(self.CONFIG)
+        wire = dial(server).connect(protocol=1).lines("PING")
+        first = wire.info
+        wire.op(), wire.read_info()
+        server.signal(signal.SIGUSR2)
+        assert wire.read_info() == {**first, "ldm": True}
+        server.signal(signal.SIGINT)  # SIGTERM is ignored now
+
+    def test_no_info_for_protocol_0(self, start, dial):
+        server = start("lame_duck_duration: 40s\nlame_duck_grace_period: 30s\n")
+        wire = dial(server).ready()
+        server.signal(signal.SIGUSR2)
+        server.wait_log("Entering lame duck mode")
+        assert wire.flush() == []
+        server.signal(signal.SIGINT)  # SIGTERM is ignored now
+
+    def test_no_info_before_the_first_pong(self, start, dial):
+        server = start("http: 127.0.0.1:-1\nlame_duck_duration: 40s\nlame_duck_grace_period: 30s\n")
+        wire = dial(server).connect(protocol=1).sub("x")
+        deadline = time.monotonic() + 5
+        while not server.connz("subs=1")[0].get("subscriptions_list") and time.monotonic() < deadline:
+            pass
+        server.signal(signal.SIGUSR2)
+        server.wait_log("Entering lame duck mode")
+        wire.lines("PING")
+        assert wire.op() == b"PONG"
+        server.signal(signal.SIGINT)  # SIGTERM is ignored now
+
+    def test_several_clients_are_closed_one_after_the_other(self, start, dial):
+        server = start(self.CONFIG)
+        wires = [dial(server).ready() for _ in range(3)]
+        server.signal(signal.SIGUSR2)
+        begun = time.monotonic()
+        assert [wire.eof() for wire in wires] == [[]] * 3
+        assert server.wait() == 0
+        assert 0.9 <= time.monotonic() - begun <= 4
+
+    def test_a_second_signal_changes_nothing(self, start, dial):
+        server = start("lame_duck_duration: 40s\nlame_duck_grace_period: 30s\n")
+        wire = dial(server).ready()
+        for _ in range(2):
+            server.signal(signal.SIGUSR2)
+            server.wait_log("user defined signal 2", after=len(server.log) - 1)
+        wire.flush()
+        assert [text for text in texts(server.log) if text.startswith("Entering lame")] == [
+            "Entering lame duck mode, stop accepting new clients"
+        ]
+        server.signal(signal.SIGINT)  # SIGTERM is ignored now
 
     def test_the_log(self, start, dial):
         server = start(self.CONFIG)
@@ -324,7 +394,11 @@ class TestLameDuck:
         server.signal(signal.SIGUSR2)
         server.wait_log("Closing existing clients")
         log = texts(server.log)
-        wanted = ['Trapped "user defined signal 2" signal', "Entering lame duck mode, stop accepting new clients", "Closing existing clients"]
+        wanted = [
+            'Trapped "user defined signal 2" signal',
+            "Entering lame duck mode, stop accepting new clients",
+            "Closing existing clients",
+        ]
         assert [text for text in log if text in wanted] == wanted
 
     def test_clients_are_closed_within_a_second_each(self, start, dial):
@@ -341,7 +415,7 @@ class TestLameDuck:
         assert server.wait() == 0
 
     def test_sigterm_is_ignored_meanwhile_and_sigint_is_not(self, start, dial):
-        server = start('lame_duck_duration: 40s\nlame_duck_grace_period: 30s\n')
+        server = start("lame_duck_duration: 40s\nlame_duck_grace_period: 30s\n")
         wire = dial(server).ready()
         server.signal(signal.SIGUSR2)
         server.wait_log("Entering lame duck mode")
@@ -355,18 +429,28 @@ class TestLameDuck:
 
 class TestCommandLine:
     def test_version(self, server_kind):
-        done = subprocess.run([*server_command(server_kind), "-v"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [*server_command(server_kind), "-v"], capture_output=True, text=True, timeout=20, check=False
+        )
         assert (done.returncode, done.stdout.splitlines()[0]) == (0, "nats-server: v2.15.1")
 
     def test_help_names_the_program(self, server_kind):
-        done = subprocess.run([*server_command(server_kind), "--help"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [*server_command(server_kind), "--help"], capture_output=True, text=True, timeout=20, check=False
+        )
         assert done.returncode == 0
         assert "Usage: nats-server [options]" in done.stdout + done.stderr
 
     def test_configuration_check(self, server_kind, tmp_path):
         path = tmp_path / "server.conf"
         path.write_text("port: 4222\n")
-        done = subprocess.run([*server_command(server_kind), "-t", "-c", str(path)], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [*server_command(server_kind), "-t", "-c", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
         assert done.returncode == 0
         assert re.fullmatch(
             rf"nats-server: configuration file {re.escape(str(path))} is valid \(sha256:[0-9a-f]{{64}}\)\n", done.stderr

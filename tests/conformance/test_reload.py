@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import ssl
+import time
 
+import bcrypt
 import pytest
 
 USERS = """
@@ -41,7 +44,7 @@ class TestLog:
         [
             ("", "max_connections: 10", "Reloaded: max_connections = 10"),
             ("", "max_control_line: 2048", "Reloaded: max_control_line = 2048"),
-            ("", 'ping_interval: "1m"', 'Reloaded: ping_interval = 1m0s'),
+            ("", 'ping_interval: "1m"', "Reloaded: ping_interval = 1m0s"),
             ("", "ping_max: 5", "Reloaded: ping_max = 5"),
             ("", 'write_deadline: "3s"', "Reloaded: write_deadline = 3s"),
             ("", "debug: true", "Reloaded: debug = true"),
@@ -92,11 +95,11 @@ class TestLog:
         assert dial(server).info["max_payload"] == 1024
 
     def test_a_server_without_a_file_cannot_reload(self, start):
-        import signal
-
         server = start(None, "-a", "127.0.0.1", "-p", "-1")
         server.signal(signal.SIGHUP)
-        server.wait_log(r"\[ERR\] Failed to reload server configuration: can only reload config when a file is provided using -c or --config")
+        server.wait_log(
+            r"\[ERR\] Failed to reload server configuration: can only reload config when a file is provided using -c or --config"
+        )
 
 
 class TestLimits:
@@ -159,6 +162,134 @@ class TestLimits:
         assert after["max_payload"] == 1024
 
 
+class TestServer:
+    """What isn't about connections."""
+
+    def test_lines_come_in_the_order_of_the_options(self, start, tmp_path):
+        config = f"""
+            server_tags: [a], write_deadline: "3s", pid_file: "{tmp_path / "pid"}", max_payload: 1KB, ping_interval: "1m"
+            max_connections: 10, client_advertise: "example.com:1", connect_error_reports: 3
+        """
+        lines = [text for text in texts(start("").reload(config)) if text.startswith("Reload")]
+        assert lines[:-1] == [
+            "Reload: client_advertise = example.com:1",
+            "Reloaded: max_connections = 10",
+            "Reloaded: authorization users",
+            "Reloaded: accounts",
+            "Reloaded: ping_interval = 1m0s",
+            "Reloaded: max_payload = 1024",
+            f"Reloaded: pid_file = {tmp_path / 'pid'}",
+            "Reloaded: write_deadline = 3s",
+            "Reloaded: connect_error_reports = 3",
+            "Reloaded: tags",
+        ]
+
+    def test_the_first_refusal_is_told(self, start):
+        log = texts(start("").reload("max_pending: 10MB\nserver_name: other\n", "Failed to reload"))
+        assert log[-1].endswith("config reload not supported for ServerName: old=, new=other")
+
+    def test_several_errors_take_several_lines(self, start):
+        server = start("")
+        server.reload("one: 1\ntwo: 2\n", r'unknown field "one"')
+        server.wait_log(r'unknown field "two"$')
+        assert "" not in server.log
+
+    def test_a_port_of_its_own_choice_stays(self, start, dial):
+        server = start("")
+        for _ in range(2):
+            server.reload("max_payload: 1KB\n")
+            assert dial(server).info["port"] == server.port
+
+    @pytest.mark.parametrize(
+        ("advertise", "host", "port"),
+        [("example.com:7", "example.com", 7), ("example.com", "example.com", None), ("[::1]:0", "::1", None)],
+    )
+    def test_client_advertise(self, start, dial, advertise, host, port):
+        server = start("")
+        server.reload(f'client_advertise: "{advertise}"\n')
+        info = dial(server).info
+        assert (info["host"], info["port"]) == (host, port or server.port)
+
+    @pytest.mark.parametrize("advertise", ["a:b", "a:b:c", "[a"])
+    def test_client_advertise_that_is_none(self, start, advertise):
+        log = texts(start("").reload(f'client_advertise: "{advertise}"\n', "Failed to reload"))
+        error = {
+            "a:b": 'strconv.Atoi: parsing "b": invalid syntax',
+            "a:b:c": "address a:b:c: too many colons in address",
+            "[a": "address [a:0: missing ']' in address",
+        }[advertise]
+        assert log[-1].endswith(f"invalid ClientAdvertise value of {advertise}, err={error}")
+
+    def test_pid_file(self, start, tmp_path):
+        server = start("")
+        server.reload(f'pid_file: "{tmp_path / "pid"}"\n')
+        assert (tmp_path / "pid").read_text() == str(server.pid)
+
+    def test_log_file(self, start, tmp_path):
+        server = start("")
+        mark = len(server.log)
+        server.write_config(f'log_file: "{tmp_path / "log"}"\n')
+        server.signal(signal.SIGHUP)
+        server.wait_log(r"Reloaded: log_file = ", after=mark)
+        deadline = time.monotonic() + 5
+        while "Reloaded server configuration" not in (text := _read(tmp_path / "log")) and time.monotonic() < deadline:
+            pass
+        assert "Reloaded server configuration (sha256:" in text
+
+    def test_tags_and_metadata(self, start):
+        server = start("http: 127.0.0.1:-1\n")
+        server.reload("http: 127.0.0.1:-1\nserver_tags: [x]\nserver_metadata { y: z }\n")
+        assert (server.varz()["tags"], server.varz()["metadata"]) == (["x"], {"y": "z"})
+
+    def test_flags_win(self, start):
+        server = start("", "-D")
+        server.reload("debug: false\nmax_payload: 1KB\n")
+        assert not [text for text in texts(server.log) if text.startswith("Reloaded: debug")]
+
+    def test_an_account_that_is_gone(self, start):
+        server = start("http: 127.0.0.1:-1\naccounts { A { } }\n")
+        assert "A" in server.get("/accountz").json()["accounts"]
+        server.reload("http: 127.0.0.1:-1\n")
+        assert "A" not in server.get("/accountz").json()["accounts"]
+
+    def test_no_auth_user_stays_while_its_user_does(self, start):
+        users = "authorization { users [{user: a, password: p}] }\n"
+        log = texts(start("no_auth_user: a\n" + users).reload(users, "Failed to reload"))
+        assert log[-1].endswith("config reload not supported for NoAuthUser: old=a, new=")
+
+
+def _read(path):
+    return path.read_text() if path.exists() else ""
+
+
+class TestAccountLimits:
+    CONFIG = "http: 127.0.0.1:-1\naccounts {{ A {{ limits {{ {} }}, users [{{user: a, password: p}}] }} }}\n"
+
+    def test_connections(self, start, dial):
+        server = start(self.CONFIG.format("max_connections: 3"))
+        wires = [login(dial, server, "a") for _ in range(3)]
+        server.reload(self.CONFIG.format("max_connections: 2"))
+        assert server.varz()["connections"] == 2
+        reasons = [entry["reason"] for entry in server.connz("state=closed")]
+        assert reasons == ["Maximum Account Connections Exceeded"]
+        assert len(wires) == 3
+
+    def test_subscriptions(self, start, dial):
+        server = start(self.CONFIG.format("max_subs: 3"))
+        a = login(dial, server, "a").sub("x", 1).sub("y", 2).sub("z", 3)
+        a.flush()
+        server.reload(self.CONFIG.format("max_subs: 2"))
+        assert a.eof() == [b"-ERR 'maximum subscriptions exceeded'"]
+        assert server.closed(a.cid)["reason"] == "Maximum Subscriptions Exceeded"
+
+    def test_payload(self, start, dial):
+        server = start(self.CONFIG.format("max_payload: 100"))
+        a = login(dial, server, "a")
+        server.reload(self.CONFIG.format("max_payload: 10"))
+        a.lines("PUB foo 11")
+        assert a.eof() == [b"-ERR 'Maximum Payload Violation'"]
+
+
 class TestUsers:
     def test_unchanged_users_stay(self, start, dial):
         server = start(USERS)
@@ -180,7 +311,17 @@ class TestUsers:
         b = login(dial, server, "b")
         server.reload(USERS.replace('{user: b, password: "p"}', '{user: b, password: "q"}'))
         assert b.eof() == [b"-ERR 'Authorization Violation'"]
+        assert server.closed(b.cid)["reason"] == "Authentication Failure"
+        server.wait_log(r'"\$G/user:b" - authentication error - User "b"$')
         assert dial(server).connect(user="b", **{"pass": "q"}).flush() == []
+
+    @pytest.mark.parametrize("password", ["p", "q"])
+    def test_a_hash_instead_of_a_password(self, start, dial, password):
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+        server = start(USERS)
+        b = login(dial, server, "b")
+        server.reload(USERS.replace('{user: b, password: "p"}', f'{{user: b, password: "{hashed}"}}'))
+        assert b.flush() == [] if password == "p" else b.eof() == [b"-ERR 'Authorization Violation'"]
 
     def test_a_new_user_may_come(self, start, dial):
         server = start(USERS)
@@ -221,7 +362,9 @@ class TestUsers:
     def test_a_user_moved_to_another_account_is_closed(self, start, dial):
         server = start('accounts { A { users [{user: a, password: "p"}] }, B { users [{user: b, password: "p"}] } }')
         a = login(dial, server, "a")
-        server.reload('accounts { A { users [{user: z, password: "p"}] }, B { users [{user: b, password: "p"}, {user: a, password: "p"}] } }')
+        server.reload(
+            'accounts { A { users [{user: z, password: "p"}] }, B { users [{user: b, password: "p"}, {user: a, password: "p"}] } }'
+        )
         assert a.eof() == []
 
 
@@ -240,7 +383,7 @@ class TestPermissions:
         a, b = login(dial, server, "a").sub("sub.x", 1), login(dial, server, "b")
         a.flush()
         server.reload(self.OTHER)
-        assert a.op() == b"-ERR 'Permissions Violation for Subscription to \"sub.x\" (sid \"1\")'"
+        assert a.op() == b'-ERR \'Permissions Violation for Subscription to "sub.x" (sid "1")\''
         b.pub("sub.x").flush()
         assert a.flush() == []
 
@@ -249,7 +392,7 @@ class TestPermissions:
         a = login(dial, server, "a").sub("sub.x", 2, "grp")
         a.flush()
         server.reload(self.OTHER)
-        assert a.op() == b"-ERR 'Permissions Violation for Subscription to \"sub.x\" using queue \"grp\" (sid \"2\")'"
+        assert a.op() == b'-ERR \'Permissions Violation for Subscription to "sub.x" using queue "grp" (sid "2")\''
         server.wait_log(r'Removed sub "sub.x" using queue "grp" \(sid "2"\) for User "a" - not authorized$')
 
     def test_allowed_subscriptions_stay(self, start, dial):
@@ -264,15 +407,21 @@ class TestPermissions:
     def test_permissions_taken_away(self, start, dial):
         server = start(USERS)
         a = login(dial, server, "a")
-        server.reload('http: 127.0.0.1:-1\nauthorization { users [ {user: a, password: "p"}, {user: b, password: "p"} ] }\n')
+        server.reload(
+            'http: 127.0.0.1:-1\nauthorization { users [ {user: a, password: "p"}, {user: b, password: "p"} ] }\n'
+        )
         assert a.pub("anything").sub("anything").flush() == []
 
     def test_permissions_added(self, start, dial):
         server = start(USERS)
         b = login(dial, server, "b").sub("free")
         b.flush()
-        server.reload(USERS.replace('{user: b, password: "p"}', '{user: b, password: "p", permissions {publish: "b.>", subscribe: "b.>"}}'))
-        assert b.op() == b"-ERR 'Permissions Violation for Subscription to \"free\" (sid \"1\")'"
+        server.reload(
+            USERS.replace(
+                '{user: b, password: "p"}', '{user: b, password: "p", permissions {publish: "b.>", subscribe: "b.>"}}'
+            )
+        )
+        assert b.op() == b'-ERR \'Permissions Violation for Subscription to "free" (sid "1")\''
         assert b.pub("free").flush() == [b"-ERR 'Permissions Violation for Publish to \"free\"'"]
 
 
@@ -307,7 +456,10 @@ class TestTLS:
 
     def test_a_bad_certificate_is_refused(self, start, dial, certificates):
         server = start(certificates.config())
-        server.reload('tls { cert_file: "/nonexistent.pem", key_file: "/nonexistent-key.pem" }\n', "Failed to reload server configuration")
+        server.reload(
+            'tls { cert_file: "/nonexistent.pem", key_file: "/nonexistent-key.pem" }\n',
+            "Failed to reload server configuration",
+        )
         wire = dial(server)
         wire.start_tls(certificates.client_context())
         assert wire.connect().flush() == []
