@@ -84,7 +84,11 @@ class Clock:
             self._fire(self.now_ns())
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock forward at once and fires everything that became due, in order of time."""
+        """Moves the clock forward at once and fires everything that became due, in order of time.
+
+        Nobody can answer meanwhile: a step over several PING intervals makes connections stale.
+        """
+        self._disarm()  # what it waited for comes sooner now
         target = self.now_ns() + int(seconds * _NS)
         while self._timers and self._timers[0].when_ns <= target:
             self._move_to(self._timers[0].when_ns)

@@ -77,7 +77,10 @@ class ClientListener:
             client.close(errors.MAX_CONNECTIONS_EXCEEDED)
             self.engine.end_turn()
             return
-        if server.tls_context is not None or server.options.proxy_protocol:
+        if conn.transport.get_extra_info("in_process"):  # there is nothing between the two that TLS could protect
+            client.send(server.info_line(client, tls_required=False, tls_verify=False, tls_available=False))
+            self.opened(client)
+        elif server.tls_context is not None or server.options.proxy_protocol:
             from natsc.net.opening import Opening
 
             Opening(conn, client, self).start()

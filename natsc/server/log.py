@@ -58,7 +58,7 @@ class Log:
         """Opens what `opts` ask for. Raises LogError."""
         self._recent: set[str] = set()
         self._recent_ns = 0
-        self._configure(opts, _open_sink(opts))
+        self._configure(opts, self.prepare(opts))
 
     def _configure(self, opts: Options, sink: Sink) -> None:
         self._sink = sink
@@ -149,8 +149,7 @@ class Log:
             return
         self.notice("File log re-opened")
 
-    @staticmethod
-    def prepare(opts: Options) -> Sink:
+    def prepare(self, opts: Options) -> Sink:
         """Opens where the reloaded `opts` want their log, for `reconfigure`. Raises LogError."""
         return _open_sink(opts)
 
@@ -159,7 +158,7 @@ class Log:
 
         Raises LogError where it can't be opened, and then nothing has changed.
         """
-        sink = sink or _open_sink(opts)
+        sink = sink or self.prepare(opts)
         self._sink.close()
         self._configure(opts, sink)
 
