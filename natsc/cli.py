@@ -155,7 +155,7 @@ def _read_options(flags: Flags) -> Options:
 
     The flags come first as well as last: some directives look at what is already set.
     """
-    from natsc.config import ConfigError, Options, process_config_file
+    from natsc.config import ConfigError, Options
 
     opts = Options()
     flag_table.assign(opts, flags)
@@ -164,6 +164,8 @@ def _read_options(flags: Flags) -> Options:
         if opts.check_config:
             raise _Exit(1, "must specify [-c, --config] option to check configuration file syntax")
         return opts
+    from natsc.config import process_config_file
+
     try:
         process_config_file(path, opts)
     except ConfigError as error:

@@ -8,7 +8,10 @@
 
 from natsc.config.errors import ConfigError
 from natsc.config.options import Options, set_baseline_options
-from natsc.config.process import check_config_file, process_config_file, process_config_string
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from natsc.config.process import check_config_file, process_config_file, process_config_string
 
 __all__ = [
     "ConfigError",
@@ -19,6 +22,17 @@ __all__ = [
     "set_baseline_options",
     "validate_options",
 ]
+
+_OF_PROCESS = ("check_config_file", "process_config_file", "process_config_string")
+
+
+def __getattr__(name: str) -> object:
+    """A server without a configuration file starts without what reads one."""
+    if name not in _OF_PROCESS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from natsc.config import process
+
+    return getattr(process, name)
 
 
 def validate_options(opts: Options) -> None:

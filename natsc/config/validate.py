@@ -9,7 +9,6 @@ from natsc.config import keys
 from natsc.config.errors import ConfigError
 from natsc.config.gotext import format_duration, quote
 from natsc.config.options import GLOBAL_ACCOUNT, MILLISECOND, SYSTEM_ACCOUNT
-from natsc.config.values import is_valid_subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -213,6 +212,8 @@ def _jetstream(opts: Options) -> None:
         _default_domains(opts)
     domain = opts.jetstream_domain
     if domain:
+        from natsc.config.values import is_valid_subject
+
         subject = f"$JS.{domain}.API.>"
         if not is_valid_subject(subject):
             raise ConfigError(f"invalid domain name: derived {quote(subject)} is not a valid subject")
@@ -245,6 +246,8 @@ def _default_domains(opts: Options) -> None:
                 raise ConfigError(f"in non operator mode, {what}")
             if accounts[name].jetstream is not None and domain:
                 raise ConfigError(f"default_js_domain contains account name {quote(name)} with enabled JetStream")
+    from natsc.config.values import is_valid_subject
+
     system = opts.system_account or SYSTEM_ACCOUNT
     for name, domain in domains.items():
         if name == system:

@@ -1,24 +1,24 @@
-"""The server process's event loop, without the half of the standard library that asyncio and uvloop import but it never uses.
+"""The server process's event loop, without what asyncio and uvloop import but a server doesn't use.
 
-`import uvloop` imports all of asyncio, and with it ssl, subprocess, logging, inspect, typing and concurrent.futures: more
-than half of a server's start-up time, and a quarter of its memory. It needs a dozen of asyncio's modules and uvloop's
-extension module. While these are imported, Stand-ins are in the other modules' places:
+`import uvloop` imports all of asyncio, and with it ssl, subprocess, logging, inspect, typing and concurrent.futures:
+more than half of a server's start-up time, and a third of its memory. uvloop needs a dozen of asyncio's modules and its
+own extension module. While these are imported, stand-ins are in the other modules' places:
 
-1. A Stand-in is in sys.modules only until new_loop() returns. After that `import ssl`, anywhere, is the import of ssl.
-2. What was imported meanwhile keeps its Stand-ins. An attribute of one is the real module's, which is imported at that time.
-3. What asyncio and uvloop read of those modules while they are imported is in a table (_TABLE), so that it needs no real
-   module: constants with the real values, and Late objects, which work as the real ones and find them when they are used. An
-   attribute that is not in the table ends the trick: the real modules are imported. Another version of anything costs time and
-   memory, and works.
-4. The packages asyncio and uvloop are not in sys.modules afterwards, only those of their modules that were needed.
-   `import asyncio`, or of any other module of it, runs asyncio/__init__.py, and finds these (_Rest). There is one of each class.
-   Code of natsc that a plain server runs hence imports `from asyncio.tasks`, not `from asyncio`.
-5. A module that was imported before stays as it is, and where asyncio was, nothing of this is done.
+1. A StandIn is in sys.modules only until new_loop() returns. After that `import ssl`, anywhere, is the import of ssl.
+2. What was imported meanwhile keeps its stand-ins. An attribute of one is the real module's, imported at that time.
+3. What asyncio and uvloop read of those modules while they are imported is in _TABLE, so that it needs no real module:
+   constants with the real values, and Late objects, which work as the real ones and find them when they are used. An
+   attribute that is not in the table ends the trick: from there on the real modules are imported. So another version
+   of asyncio or uvloop may cost time and memory, but works.
+4. The packages asyncio and uvloop aren't in sys.modules afterwards, only those of their modules that were needed.
+   `import asyncio`, or the import of another module of it, runs asyncio/__init__.py around them (_Rest): there is one
+   of each class. So what a plain server runs of natsc says `from asyncio.tasks import`, not `from asyncio import`.
+5. A module that is imported already stays as it is, and where asyncio is, nothing of all this is done.
 
-One thing is not as in the real modules: uvloop can't catch ssl's exceptions when ssl was put off. natsc does TLS itself
-(natsc/net/tls.py), and _SSLContext refuses to let uvloop do it.
+One thing differs from a plain import: uvloop can't catch ssl's exceptions where ssl was put off. natsc does TLS itself
+(natsc/net/tls.py), and _SSLContext keeps uvloop from doing it.
 
-All this is for the process that main.py runs. Embedded in another program, natsc takes the loop that it is given.
+This is for the process that main.py runs. Embedded in another program, natsc takes the loop that it is given.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ def _new_lean_loop() -> AbstractEventLoop | None:
 
 
 class Late:
-    """Works as an object of a module, which is imported when the object is used: called, asked for an attribute, or given to
-    isinstance(). It is no good as a base class or in an except clause."""
+    """Works as an object of a module that is imported when the object is used: called, asked for an attribute, or given
+    to isinstance(). It is no good as a base class or in an except clause.
+    """
 
     __slots__ = ("_find",)
 
@@ -173,8 +174,10 @@ _TABLE: dict[str, dict[str, object]] = {
         **_late("concurrent.futures", "Future", "ThreadPoolExecutor"),
     },
     "inspect": {"iscoroutinefunction": _is_coroutine_function, **_late("inspect", "isgenerator")},
+    "array": {},
     "linecache": {},
     "logging": {"DEBUG": 10, "getLogger": _get_logger},
+    "selectors": {},
     "ssl": {
         "SSL_ERROR_WANT_READ": 2,
         "SSL_ERROR_WANT_WRITE": 3,

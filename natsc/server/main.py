@@ -92,7 +92,6 @@ def _settle_memory() -> None:
     """What was made so far stays for good: keep the collector from walking it again and again."""
     import gc
 
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # without a collection: a start leaves next to no cycles, and looking for them is a millisecond
     # What connections allocate has no cycles once they are gone: look for some now and then, not every 700 objects.
     gc.set_threshold(50_000, 20, 20)

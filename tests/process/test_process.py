@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from natsc.server import process
+from natsc.server import interfaces, process
 
 SELF = 4000
 
@@ -205,7 +205,7 @@ def test_a_bound_address_is_its_own_url() -> None:
 def test_an_unspecified_address_is_every_interface() -> None:
     urls = process.listener_urls("nats", "0.0.0.0", 4222)
     assert "nats://127.0.0.1:4222" in urls
-    assert len(urls) == len(process.interface_addresses())
+    assert len(urls) == len(interfaces.interface_addresses())
 
 
 def test_without_a_list_of_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ def test_interfaces_are_those_of_nats_server(nats_server: str, tmp_path: Path) -
     ("::1", False), ("::", False), ("fe80::1", False), ("ff02::1", False),
 ])  # fmt: skip
 def test_global_unicast(address: str, expected: bool) -> None:
-    assert process.is_global_unicast(address) is expected
+    assert interfaces.is_global_unicast(address) is expected
 
 
 def test_a_server_run_by_the_interpreter_has_a_name() -> None:
