@@ -128,9 +128,10 @@ def _verify(claims: dict[str, Any], signed: str, signature: str, version: str) -
 
 
 def _base64(chunk: str) -> bytes:
-    """Unpadded URL-safe base64; GoError with Go's text."""
+    """Unpadded URL-safe base64, line ends in it ignored; GoError with Go's text."""
     import binascii
 
+    chunk = chunk.replace("\n", "").replace("\r", "")
     known = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     bad = next((index for index, char in enumerate(chunk) if char not in known), len(chunk))
     if bad < len(chunk) or len(chunk) % 4 == 1:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NESTING_MAX = 200  # maps and arrays within each other
 INCLUDE_DEPTH_MAX = 50
-EXPANSIONS_MAX = 100_000  # variables looked up for one file, those in included files and in the environment included
+EXPANSIONS_MAX = 10_000  # variables looked up in the environment for one file, includes and other variables counted
 EXPANDED_BYTES_MAX = 16 << 20  # beyond 8 times the files: variables can repeat a value that repeats a value
 
 _BCRYPT_START = "2a$"  # `$2a$...` unquoted is a hash, no variable

@@ -1,4 +1,4 @@
-"""Every directive, by the block it stands in, with good values for it. Wrong values come from `WRONG`."""
+"""Every directive, by the block it stands in, and values of every kind to try with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ VALUES = (
     "x", "5", "-1", "0", "true", "off", "1.5", '"2s"', '"-3s"', '""', "'a b'", "[1 ]", '["a"]', "[]", "{a: 1}", "{}",
     "[{a: 1}]", "4096000000", "9223372036854775807", "2024-01-31T00:00:00Z", "1k", "12kb", '"10G"', "a.b.>", '"*"',
     "[foo, 5 ]", "[true]", '"127.0.0.1:4222"', '"host"', "enabled", '"50%"',
+)  # fmt: skip
+
+# What random texts are made of.
+PIECES = (
+    "port", "host", "include", "$x", "x", "y", '"', "'", "{", "}", "[", "]", "(", ")", "=", ":", ",", ";", "\n",
+    " ", "\r\n", "\t", "#", "//", "/", "1", "-", "5k", "5kbb", "1.5", "1.2.3", "2024-01-02T03:04:05Z", "2024-",
+    "true", "off", "\\", "\\x41", "\\xff", "é", "\x00", "\xa0", "٣", "\udcff", "(\n", "\n)\n",
+    "99999999999999999999", "accounts", "users", "authorization", "cluster", "tls", "a.b", "server_tags",
 )  # fmt: skip
 
 # Those that a test run has time for.

@@ -12,6 +12,8 @@ from natsc.config import ConfigError, check_config_file
 from natsc.config.gotext import Datetime
 from natsc.config.parser import NESTING_MAX, Token, parse_file, parse_string
 
+from .fields import PIECES
+
 
 def values(text: str) -> Any:
     """The bare values of a configuration."""
@@ -169,21 +171,13 @@ def test_digest_is_that_of_gos_json(tmp_path: Path) -> None:
     assert parse_file(str(path))[1] == "sha256:f7b216923dd8cd0ef3494246dddac44241a49125abcb155961e603a7f6296ffa"
 
 
-_PIECES = (
-    "port", "host", "include", "$x", "x", "y", '"', "'", "{", "}", "[", "]", "(", ")", "=", ":", ",", ";", "\n",
-    " ", "\r\n", "\t", "#", "//", "/", "1", "-", "5k", "5kbb", "1.5", "1.2.3", "2024-01-02T03:04:05Z", "2024-",
-    "true", "off", "\\", "\\x41", "\\xff", "é", "\x00", "\xa0", "٣", "\udcff", "(\n", "\n)\n",
-    "99999999999999999999", "accounts", "users", "authorization", "cluster", "tls", "a.b", "server_tags",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_any_text_is_accepted_or_refused(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never an exception of another kind, never without end."""
     monkeypatch.chdir(tmp_path)
     chance = random.Random(seed)  # noqa: S311
-    for number in range(100):
-        text = "".join(chance.choice(_PIECES) for _ in range(chance.randint(1, 40)))
+    for number in range(50):
+        text = "".join(chance.choice(PIECES) for _ in range(chance.randint(1, 40)))
         path = tmp_path / f"{number}.conf"
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
         code, message = check_config_file(path.name)

@@ -7,6 +7,7 @@ directive with a value of every kind.
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,15 @@ def test_all_top_level_directives_at_once(value: str) -> None:
     names = [name for name in fields.BLOCKS["top"][1].split() if name not in fields.NOT_AT_ONCE]
     write("main.conf", "".join(f"{name}: {value}\n" for name in names))
     assert_same("main.conf")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_text(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    for number in range(25):
+        text = "".join(chance.choice(fields.PIECES) for _ in range(chance.randint(1, 15)))
+        write(f"{number}.conf", chance.choice(("%s", "server_tags [%s] \n", "server_metadata {%s}\n")) % text)
+        assert_same(f"{number}.conf")
 
 
 @pytest.mark.parametrize(
