@@ -1,4 +1,4 @@
-"""Certificates for the TLS tests, made anew for a test run: a CA, a server, several clients, and a CA that nobody trusts."""
+"""Certificates for the TLS tests, made anew for a run: a CA, a server, several clients, a CA that nobody trusts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ class Certificates:
         self._issuers: dict[str, tuple[x509.Certificate, ec.EllipticCurvePrivateKey]] = {}
         self.authority("ca")
         self.authority("other-ca")
-        local = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.IPAddress(ipaddress.ip_address("::1"))]
+        local = [
+            x509.DNSName("localhost"),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+            x509.IPAddress(ipaddress.ip_address("::1")),
+        ]
         self.issue("server", "server", local)
         self.issue("server-two", "server two", local)
         self.issue("client", "client")
@@ -39,11 +43,16 @@ class Certificates:
 
     @staticmethod
     def _name(common_name: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "natsc tests"), x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        return x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "natsc tests"),
+                x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+            ]
+        )
 
     @staticmethod
     def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         day = datetime.timedelta(days=1)
         return (
             x509.CertificateBuilder()
@@ -69,7 +78,9 @@ class Certificates:
         self._issuers[name] = certificate, key
         self._write(name, certificate, key)
 
-    def issue(self, name: str, common_name: str, alternative: list[x509.GeneralName] | None = None, issuer: str = "ca") -> None:
+    def issue(
+        self, name: str, common_name: str, alternative: list[x509.GeneralName] | None = None, issuer: str = "ca"
+    ) -> None:
         authority, authority_key = self._issuers[issuer]
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -77,7 +88,9 @@ class Certificates:
             self._builder(self._name(common_name), authority.subject, key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
+            )
         )
         if alternative:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternative), critical=False)
@@ -86,13 +99,17 @@ class Certificates:
     def _write(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
         self.path(name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         self.key_path(name).write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
         )
 
     def pin(self, name: str) -> str:
         """What pinned_certs wants: the SHA-256 of the public key's SubjectPublicKeyInfo, in hex."""
         certificate = x509.load_pem_x509_certificate(self.path(name).read_bytes())
-        spki = certificate.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        spki = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         return hashlib.sha256(spki).hexdigest()
 
     def serial(self, name: str) -> int:

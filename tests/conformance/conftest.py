@@ -22,7 +22,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "natsc_lacks(reason): what natsc doesn't have yet; the test fails when natsc has it")
+    config.addinivalue_line(
+        "markers", "natsc_lacks(reason): what natsc doesn't have yet; the test fails when natsc has it"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,7 +36,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def server_kind(request: pytest.FixtureRequest) -> str:
-    """The server under test. A missing nats-server fails the test: a suite that ran against one server proves nothing."""
+    """The server under test. A missing nats-server is an error: a suite run against one server proves nothing."""
     server_command(request.param)
     return request.param
 

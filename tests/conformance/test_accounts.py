@@ -86,7 +86,9 @@ class TestForms:
         assert dial(server).connect().flush() == []
 
     def test_users_of_authorization_are_in_the_default_account(self, shared_server, dial):
-        config = 'authorization { users [{user: g, password: "p"}] }\naccounts { A { users [{user: a, password: "p"}] } }\n'
+        config = (
+            'authorization { users [{user: g, password: "p"}] }\naccounts { A { users [{user: a, password: "p"}] } }\n'
+        )
         server = shared_server("http: 127.0.0.1:-1\n" + config)
         wire = dial(server).ready(user="g", **{"pass": "p"})
         assert "account" not in next(c for c in server.connz("auth=1") if c["cid"] == wire.cid)
@@ -103,7 +105,9 @@ class TestLimits:
         }"""
         server = shared_server("http: 127.0.0.1:-1\n" + config)
         first = [dial(server).ready(user="a", **{"pass": "p"}) for _ in range(2)]
-        assert dial(server).connect(user="a", **{"pass": "p"}).eof() == [b"-ERR 'maximum account active connections exceeded'"]
+        assert dial(server).connect(user="a", **{"pass": "p"}).eof() == [
+            b"-ERR 'maximum account active connections exceeded'"
+        ]
         assert dial(server).connect(user="b", **{"pass": "p"}).flush() == []
         first[0].close()
         server.closed(first[0].cid)

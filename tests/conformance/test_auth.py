@@ -7,7 +7,10 @@ import pytest
 VIOLATION = b"-ERR 'Authorization Violation'"
 # The bcrypt hash of "s3cr3t", cost 4.
 BCRYPT_2A = "$2a$04$epUn/fwOC2XVQEHXuzVMu.t7IkBQ1z.vGGA6GT7uvTIdDSaoNvola"
-USERS = 'http: 127.0.0.1:-1\nauthorization { users [ {user: alice, password: "wonder"}, {user: bob, password: "builder"} ] }\n'
+USERS = """
+    http: 127.0.0.1:-1
+    authorization { users [ {user: alice, password: "wonder"}, {user: bob, password: "builder"} ] }
+"""
 SINGLE = "authorization { user: derek, password: foobar }\n"
 TOKEN = "authorization { token: s3cr3t }\n"
 
@@ -23,7 +26,18 @@ class TestUsers:
 
     @pytest.mark.parametrize(
         ("user", "password"),
-        [("alice", "builder"), ("alice", ""), ("alice", None), (None, "wonder"), ("", ""), (None, None), ("carol", "x"), ("ALICE", "wonder"), ("alice", "wonder "), ("alice", "wonde")],
+        [
+            ("alice", "builder"),
+            ("alice", ""),
+            ("alice", None),
+            (None, "wonder"),
+            ("", ""),
+            (None, None),
+            ("carol", "x"),
+            ("ALICE", "wonder"),
+            ("alice", "wonder "),
+            ("alice", "wonde"),
+        ],
     )
     def test_refused(self, shared_server, dial, user, password):
         server = shared_server(USERS)
@@ -141,7 +155,9 @@ class TestNoAuthUser:
     def test_no_credentials(self, shared_server, dial):
         server = shared_server(self.CONFIG)
         wire = dial(server).ready()
-        assert wire.sub("open.a").sub("closed", 2).flush() == [b"-ERR 'Permissions Violation for Subscription to \"closed\"'"]
+        assert wire.sub("open.a").sub("closed", 2).flush() == [
+            b"-ERR 'Permissions Violation for Subscription to \"closed\"'"
+        ]
         assert next(c for c in server.connz("auth=1") if c["cid"] == wire.cid)["authorized_user"] == "guest"
 
     def test_credentials_still_count(self, shared_server, dial):
@@ -153,8 +169,12 @@ class TestNoAuthUser:
     def test_without_connect(self, shared_server, dial):
         wire = dial(shared_server(self.CONFIG)).lines("SUB open.a 1", "PUB open.a 1", "x", "SUB closed 2", "PING")
         assert wire.ops(5) == [
-            b"+OK", b"+OK", b"MSG open.a 1 1\r\nx", b"-ERR 'Permissions Violation for Subscription to \"closed\"'", b"PONG"
-        ]  # fmt: skip
+            b"+OK",
+            b"+OK",
+            b"MSG open.a 1 1\r\nx",
+            b"-ERR 'Permissions Violation for Subscription to \"closed\"'",
+            b"PONG",
+        ]
 
     def test_the_account_is_that_users(self, shared_server, dial):
         config = """

@@ -10,7 +10,8 @@ import pytest
 
 # A plain server's INFO, as it stands on the wire.
 PLAIN_FIELDS = [
-    "server_id", "server_name", "version", "proto", "git_commit", "go", "host", "port", "headers", "max_payload", "client_id", "client_ip",
+    "server_id", "server_name", "version", "proto", "git_commit", "go", "host", "port", "headers", "max_payload",
+    "client_id", "client_ip",
     "api_lvl", "xkey",
 ]  # fmt: skip
 OPTIONAL = {"git_commit"}
@@ -36,8 +37,10 @@ class TestInfo:
     def test_types(self, server, dial):
         info = dial(server).info
         assert {name: type(info[name]).__name__ for name in fields(info)} == {
-            "server_id": "str", "server_name": "str", "version": "str", "proto": "int", "go": "str", "host": "str", "port": "int",
-            "headers": "bool", "max_payload": "int", "client_id": "int", "client_ip": "str", "api_lvl": "int", "xkey": "str",
+            "server_id": "str", "server_name": "str", "version": "str", "proto": "int", "go": "str", "host": "str",
+            "port": "int",
+            "headers": "bool", "max_payload": "int", "client_id": "int", "client_ip": "str", "api_lvl": "int",
+            "xkey": "str",
         }  # fmt: skip
 
     def test_values(self, server, dial):
@@ -75,7 +78,8 @@ class TestInfo:
         info = dial(shared_server("authorization { token: s3cr3t }")).info
         assert info["auth_required"] is True
         assert fields(info) == [
-            "server_id", "server_name", "version", "proto", "go", "host", "port", "headers", "auth_required", "max_payload", "client_id",
+            "server_id", "server_name", "version", "proto", "go", "host", "port", "headers", "auth_required",
+            "max_payload", "client_id",
             "client_ip", "api_lvl", "xkey",
         ]  # fmt: skip
 
@@ -113,7 +117,7 @@ class TestConnectInfo:
         first = fields(wire.info)
         wire.connect(protocol=1).lines("PING")
         wire.op()
-        assert fields(wire.read_info()) == first[:-2] + ["connect_info", "remote_account"] + first[-2:]
+        assert fields(wire.read_info()) == [*first[:-2], "connect_info", "remote_account", *first[-2:]]
 
     def test_system_account(self, shared_server, dial):
         server = shared_server('accounts { SYS { users [{user: s, password: "s"}] } }\nsystem_account: SYS\n')
@@ -217,8 +221,10 @@ class TestOptions:
     @pytest.mark.parametrize(
         "body",
         [
-            '{"verbose":"yes"}', '{"verbose":1}', '{"pedantic":"x"}', '{"echo":0}', '{"protocol":"1"}', '{"protocol":1.5}', '{"user":5}',
-            '{"pass":true}', '{"name":[]}', '{"headers":"true"}', '{"lang":{}}', "[]", "1", '"x"', "{", "}", "{'verbose':true}", "{} {}",
+            '{"verbose":"yes"}', '{"verbose":1}', '{"pedantic":"x"}', '{"echo":0}', '{"protocol":"1"}',
+            '{"protocol":1.5}', '{"user":5}',
+            '{"pass":true}', '{"name":[]}', '{"headers":"true"}', '{"lang":{}}', "[]", "1", '"x"', "{", "}",
+            "{'verbose':true}", "{} {}",
             '{"a":}', '{"verbose":tru}', '{"protocol":1e3}', '{"protocol":1.0}', "true",
         ],
     )  # fmt: skip
@@ -230,7 +236,8 @@ class TestOptions:
     @pytest.mark.parametrize(
         "body",
         [
-            '{"verbose":null}', "null", '{"Verbose":true}', '{"VERBOSE":true,"x":1}', '{"verbose":false,"verbose":true}',
+            '{"verbose":null}', "null", '{"Verbose":true}', '{"VERBOSE":true,"x":1}',
+            '{"verbose":false,"verbose":true}',
             '{ "verbose" : true }', '{"name":"\\u00e9\\ud83d\\ude00"}', '{"verbose":true,"user":null}',
         ],
     )  # fmt: skip
@@ -239,7 +246,13 @@ class TestOptions:
         assert wire.op() == b"+OK"
 
     def test_field_names_ignore_case(self, server, dial):
-        wire = dial(server).lines('CONNECT {"VERBOSE":false,"Echo":false,"PeDantic":false}').sub("foo").pub("foo").lines("PING")
+        wire = (
+            dial(server)
+            .lines('CONNECT {"VERBOSE":false,"Echo":false,"PeDantic":false}')
+            .sub("foo")
+            .pub("foo")
+            .lines("PING")
+        )
         assert wire.op() == b"PONG"
 
     def test_the_last_of_two_equal_fields_wins(self, server, dial):
@@ -311,8 +324,14 @@ class TestVerbose:
         assert loud.ops(2) == [b"+OK", b"PONG"]
 
     def test_permission_violation_gets_only_the_error(self, shared_server, dial):
-        server = shared_server('authorization { users [{user: a, password: "a", permissions {publish: ok, subscribe: ok}}] }')
-        wire = dial(server).connect(verbose=True, user="a", **{"pass": "a"}).lines("PUB no 0", "", "SUB no 1", "PUB ok 0", "", "PING")
+        server = shared_server(
+            'authorization { users [{user: a, password: "a", permissions {publish: ok, subscribe: ok}}] }'
+        )
+        wire = (
+            dial(server)
+            .connect(verbose=True, user="a", **{"pass": "a"})
+            .lines("PUB no 0", "", "SUB no 1", "PUB ok 0", "", "PING")
+        )
         assert wire.ops(5) == [
             b"+OK",
             b"-ERR 'Permissions Violation for Publish to \"no\"'",

@@ -154,7 +154,7 @@ class TestQueues:
             wire.sub("foo", sid, "workers")
         for _ in range(300):
             wire.pub("foo")
-        counts = {sid: 0 for sid in (b"1", b"2", b"3")}
+        counts = dict.fromkeys((b"1", b"2", b"3"), 0)
         for op in wire.flush():
             counts[op.split(b" ")[2]] += 1
         assert all(count > 30 for count in counts.values()), counts

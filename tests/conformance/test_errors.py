@@ -1,4 +1,4 @@
-"""Every -ERR that needs no special configuration: its text, whether the connection closes, and the reason that /connz gives."""
+"""The -ERR texts: what each says, whether the connection closes, and the reason that /connz gives."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ class TestStayingOpen:
         wire.pub("foo", reply="_R_.x").pub("_GR_.x")
         assert [op for op in wire.flush() if op.startswith(b"MSG")] == []
 
-    @pytest.mark.parametrize("subject", ["$SYS.x", "$JS.API.x", "$G.x", "$GNR.x", "_GR_", "_INBOX.x", "$KV.b.k", "$MQTT.sub.x", "$O.x", "$JSC.x"])
+    @pytest.mark.parametrize(
+        "subject",
+        ["$SYS.x", "$JS.API.x", "$G.x", "$GNR.x", "_GR_", "_INBOX.x", "$KV.b.k", "$MQTT.sub.x", "$O.x", "$JSC.x"],
+    )
     def test_these_subjects_are_open_to_clients(self, wire, subject):
         wire.sub(subject).pub(subject)
         assert wire.flush() == [f"MSG {subject} 1 0\r\n".encode()]

@@ -28,7 +28,15 @@ class TestDelivery:
         wire.sub("foo").hpub("foo", b"0123456789", b"x")
         assert wire.flush() == [b"HMSG foo 1 10 11\r\n0123456789x"]
 
-    @pytest.mark.parametrize("header", [b"NATS/1.0\r\n\r\n", b"NATS/1.0 404 Not Found\r\n\r\n", b"NATS/1.0\r\nk:\r\nK: \r\nk: a b \r\n\r\n", b"\x00\xff\r\n"])
+    @pytest.mark.parametrize(
+        "header",
+        [
+            b"NATS/1.0\r\n\r\n",
+            b"NATS/1.0 404 Not Found\r\n\r\n",
+            b"NATS/1.0\r\nk:\r\nK: \r\nk: a b \r\n\r\n",
+            b"\x00\xff\r\n",
+        ],
+    )
     def test_passes_unchanged(self, wire, header):
         wire.sub("foo").hpub("foo", header, b"x")
         assert wire.flush() == [b"HMSG foo 1 %d %d\r\n" % (len(header), len(header) + 1) + header + b"x"]
@@ -128,7 +136,13 @@ class TestNoResponders:
         assert other.flush() == []
 
     def test_own_subscription_without_echo_is_nobody(self, server, dial):
-        wire = dial(server).ready(no_responders=True, echo=False).sub("foo", 1).sub("inbox.*", 9).pub("foo", reply="inbox.1")
+        wire = (
+            dial(server)
+            .ready(no_responders=True, echo=False)
+            .sub("foo", 1)
+            .sub("inbox.*", 9)
+            .pub("foo", reply="inbox.1")
+        )
         assert wire.flush() == [self.answer("foo")]
 
     def test_the_first_matching_subscription_gets_it(self, asker):

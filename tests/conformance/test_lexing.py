@@ -42,8 +42,10 @@ class TestVerbs:
     @pytest.mark.parametrize(
         "line",
         [
-            "X", "FOO", "PUBX foo 0", "PUZ", "PIX", "POX", "SUX", "UNSUX 1", "CONNEXT {}", "INX", "+X", "-X", "MSG foo 1 0", "RS+ a",
-            "RMSG a", "LS+ a", "LMSG a", "A+ a", "HUB", "HPUX", "\x00", "\xff", "GET / HTTP/1.1", "  PUB foo 0", "\tPING",
+            "X", "FOO", "PUBX foo 0", "PUZ", "PIX", "POX", "SUX", "UNSUX 1", "CONNEXT {}", "INX", "+X", "-X",
+            "MSG foo 1 0", "RS+ a",
+            "RMSG a", "LS+ a", "LMSG a", "A+ a", "HUB", "HPUX", "\x00", "\xff", "GET / HTTP/1.1", "  PUB foo 0",
+            "\tPING",
         ],
     )  # fmt: skip
     def test_unknown_operation_closes(self, server, wire, line):
@@ -158,9 +160,12 @@ class TestArguments:
     @pytest.mark.parametrize(
         "line",
         [
-            "PUB foo", "PUB foo x", "PUB foo -1", "PUB foo 1.5", "PUB foo 99999999999999999999", "PUB a b c d 5", "PUB 2", "PUB a b c 2",
-            "SUB foo", "SUB a b c d", "SUB a b c d 5", "UNSUB 1 2 3", "INFO", "INFO ", "INFO {x", "CONNECT", "CONNECT ", "HPUB foo 12", "HPUB foo x 14",
-            "HPUB foo 12 x", "HPUB foo 14 12", "HPUB a b c 12 14", "HPUB foo -1 14", "CONNECT {bad", "CONNECT x", 'CONNECT {"verbose":1}',
+            "PUB foo", "PUB foo x", "PUB foo -1", "PUB foo 1.5", "PUB foo 99999999999999999999", "PUB a b c d 5",
+            "PUB 2", "PUB a b c 2",
+            "SUB foo", "SUB a b c d", "SUB a b c d 5", "UNSUB 1 2 3", "INFO", "INFO ", "INFO {x", "CONNECT",
+            "CONNECT ", "HPUB foo 12", "HPUB foo x 14",
+            "HPUB foo 12 x", "HPUB foo 14 12", "HPUB a b c 12 14", "HPUB foo -1 14", "CONNECT {bad", "CONNECT x",
+            'CONNECT {"verbose":1}',
         ],
     )  # fmt: skip
     def test_closes_without_a_word(self, server, wire, line):
@@ -187,11 +192,19 @@ class TestArguments:
 
 
 class TestSplitReads:
-    STREAM = b'PING\r\nSUB foo.* q 12\r\nPUB foo.bar inbox.1 11\r\nhello\r\nworl\r\nHPUB foo.b 12 14\r\nNATS/1.0\r\n\r\nhi\r\nUNSUB 12\r\nPING\r\n'  # fmt: skip
+    STREAM = (
+        b"PING\r\nSUB foo.* q 12\r\nPUB foo.bar inbox.1 11\r\nhello\r\nworl\r\n"
+        b"HPUB foo.b 12 14\r\nNATS/1.0\r\n\r\nhi\r\nUNSUB 12\r\nPING\r\n"
+    )
 
     @pytest.fixture
     def wanted(self):
-        return [b"PONG", b"MSG foo.bar 12 inbox.1 11\r\nhello\r\nworl", b"HMSG foo.b 12 12 14\r\nNATS/1.0\r\n\r\nhi", b"PONG"]
+        return [
+            b"PONG",
+            b"MSG foo.bar 12 inbox.1 11\r\nhello\r\nworl",
+            b"HMSG foo.b 12 12 14\r\nNATS/1.0\r\n\r\nhi",
+            b"PONG",
+        ]
 
     def test_whole(self, wire, wanted):
         wire.send(self.STREAM)

@@ -1,4 +1,4 @@
-"""Sizes, counts and times that a server bounds: payload, control line, subscriptions, connections, pings, pending bytes."""
+"""What a server bounds: payload, control line, subscriptions, connections, pings, pending bytes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ class TestMaxSubscriptions:
         assert wire.flush() == [b"MSG a 1 0\r\n"]
 
     def test_a_place_becomes_free(self, shared_server, dial):
-        wire = dial(shared_server("max_subscriptions: 2\n")).ready().sub("a", 1).sub("b", 2).lines("UNSUB 1").sub("c", 3)
+        wire = (
+            dial(shared_server("max_subscriptions: 2\n")).ready().sub("a", 1).sub("b", 2).lines("UNSUB 1").sub("c", 3)
+        )
         assert wire.flush() == []
 
     def test_is_per_connection(self, shared_server, dial):
@@ -201,7 +203,9 @@ class TestAuthTimeout:
         assert wire.eof()[-1] in (b"-ERR 'Authentication Timeout'", b"-ERR 'Authorization Violation'")
 
     def test_not_after_connect(self, shared_server, dial):
-        wire = dial(shared_server('ping_interval: "150ms"\nauthorization { token: t, timeout: 0.1 }')).ready(auth_token="t")
+        wire = dial(shared_server('ping_interval: "150ms"\nauthorization { token: t, timeout: 0.1 }')).ready(
+            auth_token="t"
+        )
         wire.keep_pings = True
         assert wire.op() == b"PING"
 
@@ -241,7 +245,8 @@ class TestSlowConsumer:
             fast.pub("slow", b"x" * 200_000)
         fast.flush()
         server.wait_log(
-            rf"cid:{slow.cid}.* - Slow Consumer Detected: WriteDeadline of 100ms exceeded with \d+ chunks of \d+ total bytes\."
+            rf"cid:{slow.cid}.* - Slow Consumer Detected: "
+            r"WriteDeadline of 100ms exceeded with \d+ chunks of \d+ total bytes\."
         )
         assert server.closed(slow.cid)["reason"] == "Slow Consumer (Write Deadline)"
 

@@ -1,7 +1,7 @@
-"""The monitoring port, compared with nats-server's: status, content type, key names, their order, JSON types, stable values.
+"""The monitoring port, compared with nats-server's: status, content type, keys, their order, JSON types, stable values.
 
-Each test starts the server under test and a nats-server with the same configuration and the same connected clients, asks
-both the same, and compares the answers' shapes. What is compared of values: everything but what VOLATILE names.
+The server under test and a nats-server get the same configuration and the same clients, and then the same requests.
+Of values everything is compared but what VOLATILE and OWN_SUBSCRIPTIONS name.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from .harness import Server, Wire
 
 # Keys whose values differ between two runs of the same server.
 VOLATILE = {
-    "server_id", "server_name", "git_commit", "go", "port", "now", "start", "uptime", "last_activity", "rtt", "idle", "stop", "mem", "cpu", "cores",
-    "gomaxprocs", "gomemlimit", "config_load_time", "config_digest", "http_req_stats", "update_time", "cid", "pending_bytes", "client_id", "xkey", "nonce",
+    "server_id", "server_name", "git_commit", "go", "port", "now", "start", "uptime", "last_activity", "rtt", "idle",
+    "stop", "mem", "cpu", "cores",
+    "gomaxprocs", "gomemlimit", "config_load_time", "config_digest", "http_req_stats", "update_time", "cid",
+    "pending_bytes", "client_id", "xkey", "nonce",
 }  # fmt: skip
 # Keys whose values depend on what a server subscribes for itself.
 OWN_SUBSCRIPTIONS = {
-    "subscriptions", "num_subscriptions", "num_cache", "num_inserts", "num_removes", "num_matches", "cache_hit_rate", "max_fanout", "avg_fanout",
-    "total", "sublist_stats", "disk_io_wait_stats", "imports", "exports", "responses",
+    "subscriptions", "num_subscriptions", "num_cache", "num_inserts", "num_removes", "num_matches", "cache_hit_rate",
+    "max_fanout", "avg_fanout", "total", "sublist_stats", "disk_io_wait_stats", "imports", "exports", "responses",
 }  # fmt: skip
 # Maps whose keys are names that belong to a server's own insides.
 OPEN_MAPS = {"http_req_stats", "memstats"}
-# Keys that may be missing on either side: build information, what the machine tells, and the services that nats-server's system
+# Keys that may be missing on either side: build information, what the machine tells, and the services that the system
 # account exports to every other one (natsc has none yet).
 MAY_MISS = {"git_commit", "gomemlimit", "imports", "exports", "responses"}
 
@@ -49,9 +51,11 @@ def shape(value: object, name: str = "") -> object:
 
 
 def stable(value: object, name: str = "") -> object:
-    """The values without those that may differ; lists sorted, for the server keeps accounts and subscriptions in maps."""
+    """The values without those that may differ; lists sorted, for a server keeps accounts in maps."""
     if isinstance(value, dict):
-        return {k: stable(v, k) for k, v in value.items() if k not in VOLATILE | OWN_SUBSCRIPTIONS and k not in OPEN_MAPS}
+        return {
+            k: stable(v, k) for k, v in value.items() if k not in VOLATILE | OWN_SUBSCRIPTIONS and k not in OPEN_MAPS
+        }
     if isinstance(value, list):
         return sorted((stable(v, name) for v in value), key=json.dumps)
     return value
@@ -65,7 +69,10 @@ class Pair:
         self.wires: list[list[Wire]] = []
         for server in self.servers:
             logins = [{"user": u, "pass": "p"} if users else {} for u in "aab"]
-            wires = [Wire(server).ready(name=f"client {i}", lang="python", version="1.0", **login) for i, login in enumerate(logins)]
+            wires = [
+                Wire(server).ready(name=f"client {i}", lang="python", version="1.0", **login)
+                for i, login in enumerate(logins)
+            ]
             wires[0].sub("foo.*", 1).sub("work", 2, "group").lines("UNSUB 1 100").flush()
             wires[1].pub("foo.bar", "hello").pub("foo.baz", "hello").pub("nobody", "x").flush()
             wires[0].flush()
@@ -104,22 +111,43 @@ def accounts_pair(server_kind):
 
 
 PATHS = [
-    "/varz", "/connz", "/connz?subs=1", "/connz?subs=true", "/connz?subs=detail", "/connz?auth=1", "/connz?auth=true&subs=1", "/connz?state=closed",
-    "/connz?state=any", "/connz?state=all", "/connz?state=open", "/connz?state=CLOSED", "/connz?limit=1", "/connz?offset=1", "/connz?offset=99",
-    "/connz?limit=1&offset=1", "/connz?limit=0", "/connz?cid=999999", "/connz?user=nobody&auth=1", "/connz?acc=$G", "/connz?acc=NOPE",
+    "/varz", "/connz", "/connz?subs=1", "/connz?subs=true", "/connz?subs=detail", "/connz?auth=1",
+    "/connz?auth=true&subs=1", "/connz?state=closed", "/connz?state=any", "/connz?state=all", "/connz?state=open",
+    "/connz?state=CLOSED", "/connz?limit=1", "/connz?offset=1", "/connz?offset=99", "/connz?limit=1&offset=1",
+    "/connz?limit=0", "/connz?cid=999999", "/connz?user=nobody&auth=1", "/connz?acc=$G", "/connz?acc=NOPE",
     "/connz?mqtt_client=x", "/subsz", "/subsz?limit=1", "/subsz?test=foo.bar&subs=1", "/subscriptionsz", "/healthz",
-    "/healthz?js-enabled-only=true", "/healthz?js-server-only=true", "/healthz?js-enabled=1", "/healthz?details=true", "/healthz?account=x",
-    "/healthz?stream=x", "/healthz?account=x&stream=y", "/healthz?consumer=x", "/accountz", "/accountz?acc=$G", "/accountz?acc=$SYS",
-    "/accountz?acc=NOPE", "/accstatz", "/accstatz?unused=1", "/accstatz?unused=true", "/routez", "/routez?subs=1", "/routez?subs=detail", "/leafz",
-    "/leafz?subs=1", "/gatewayz", "/gatewayz?accs=1", "/jsz", "/jsz?accounts=1", "/jsz?streams=1&consumers=1&config=1", "/jsz?acc=$G", "/ipqueuesz",
-    "/raftz", "/raftz?acc=x", "/nope", "/varz/", "/Varz", "/varz?nonsense=1",
+    "/healthz?js-enabled-only=true", "/healthz?js-server-only=true", "/healthz?js-enabled=1", "/healthz?details=true",
+    "/healthz?account=x", "/healthz?stream=x", "/healthz?account=x&stream=y", "/healthz?consumer=x", "/accountz",
+    "/accountz?acc=$G", "/accountz?acc=$SYS", "/accountz?acc=NOPE", "/accstatz", "/accstatz?unused=1",
+    "/accstatz?unused=true", "/routez", "/routez?subs=1", "/routez?subs=detail", "/leafz", "/leafz?subs=1",
+    "/gatewayz", "/gatewayz?accs=1", "/jsz", "/jsz?accounts=1", "/jsz?streams=1&consumers=1&config=1", "/jsz?acc=$G",
+    "/ipqueuesz", "/raftz", "/raftz?acc=x", "/nope", "/varz/", "/Varz", "/varz?nonsense=1",
 ]  # fmt: skip
-SORTS = ["cid", "start", "subs", "pending", "msgs_to", "msgs_from", "bytes_to", "bytes_from", "last", "idle", "uptime", "rtt"]
+WITH_ACCOUNTS = [
+    "/varz", "/connz?auth=1", "/connz?acc=A", "/connz?user=b&auth=1", "/connz?acc=B&auth=1&subs=detail",
+    "/connz?user=b", "/accountz", "/accountz?acc=A", "/accountz?acc=B", "/accstatz", "/connz?state=closed&auth=1",
+    "/connz?state=any&acc=A",
+]  # fmt: skip
+SORTS = [
+    "cid",
+    "start",
+    "subs",
+    "pending",
+    "msgs_to",
+    "msgs_from",
+    "bytes_to",
+    "bytes_from",
+    "last",
+    "idle",
+    "uptime",
+    "rtt",
+]
 BAD = [
-    "/connz?limit=x", "/connz?offset=x", "/connz?cid=x", "/connz?sort=bogus", "/connz?state=bogus", "/connz?subs=maybe", "/connz?auth=maybe",
-    "/connz?sort=stop", "/connz?sort=reason", "/connz?limit=-1", "/connz?limit=99999999999999999999", "/subsz?limit=x", "/subsz?offset=x",
-    "/subsz?subs=maybe", "/subsz?test=a..b", "/subsz?test=a.*", "/accstatz?unused=maybe", "/routez?subs=maybe", "/leafz?subs=maybe",
-    "/gatewayz?accs=maybe", "/jsz?accounts=maybe", "/jsz?limit=x", "/jsz?offset=x", "/jsz?acc=NOPE", "/healthz?js-enabled-only=maybe",
+    "/connz?limit=x", "/connz?offset=x", "/connz?cid=x", "/connz?sort=bogus", "/connz?state=bogus",
+    "/connz?subs=maybe", "/connz?auth=maybe", "/connz?sort=stop", "/connz?sort=reason", "/connz?limit=-1",
+    "/connz?limit=99999999999999999999", "/subsz?limit=x", "/subsz?offset=x", "/subsz?subs=maybe", "/subsz?test=a..b",
+    "/subsz?test=a.*", "/accstatz?unused=maybe", "/routez?subs=maybe", "/leafz?subs=maybe", "/gatewayz?accs=maybe",
+    "/jsz?accounts=maybe", "/jsz?limit=x", "/jsz?offset=x", "/jsz?acc=NOPE", "/healthz?js-enabled-only=maybe",
     "/healthz?details=maybe", "/ipqueuesz?all=maybe", "/connz?cid=-1", "/connz?offset=-1",
 ]  # fmt: skip
 
@@ -141,7 +169,7 @@ class TestAnswers:
         if theirs.headers.get("content-type") == "application/json":
             assert stable(ours.json()) == stable(theirs.json())
 
-    @pytest.mark.parametrize("path", ["/varz", "/connz?auth=1", "/connz?acc=A", "/connz?user=b&auth=1", "/connz?acc=B&auth=1&subs=detail", "/connz?user=b", "/accountz", "/accountz?acc=A", "/accountz?acc=B", "/accstatz", "/connz?state=closed&auth=1", "/connz?state=any&acc=A"])  # fmt: skip
+    @pytest.mark.parametrize("path", WITH_ACCOUNTS)
     def test_with_accounts(self, accounts_pair, path):
         ours, theirs = accounts_pair.get(path)
         assert shape(ours.json()) == shape(theirs.json())
@@ -166,12 +194,18 @@ class TestAnswers:
         assert first[0]["name"] == first[1]["name"]
 
     def test_one_connection(self, pair):
-        answers = [server.get(f"/connz?cid={cid}&subs=detail").json() for server, cid in zip(pair.servers, pair.cids(0), strict=True)]
+        answers = [
+            server.get(f"/connz?cid={cid}&subs=detail").json()
+            for server, cid in zip(pair.servers, pair.cids(0), strict=True)
+        ]
         assert shape(answers[0]) == shape(answers[1])
         assert stable(answers[0]) == stable(answers[1])
 
     def test_one_closed_connection(self, pair):
-        answers = [server.get(f"/connz?cid={cid}&state=closed").json() for server, cid in zip(pair.servers, pair.cids(3), strict=True)]
+        answers = [
+            server.get(f"/connz?cid={cid}&state=closed").json()
+            for server, cid in zip(pair.servers, pair.cids(3), strict=True)
+        ]
         assert shape(answers[0]) == shape(answers[1])
         assert stable(answers[0]) == stable(answers[1])
 
@@ -183,7 +217,9 @@ class TestForm:
         indent = None if path == "/healthz" else 2
         for answer in (ours, theirs):
             separators = (",", ":") if indent is None else (",", ": ")
-            assert answer.body.decode() == json.dumps(answer.json(), indent=indent, separators=separators, ensure_ascii=False)
+            assert answer.body.decode() == json.dumps(
+                answer.json(), indent=indent, separators=separators, ensure_ascii=False
+            )
 
     @pytest.mark.parametrize("path", ["/varz", "/connz", "/healthz", "/nope", "/connz?limit=x"])
     def test_cors_header(self, pair, path):
@@ -234,7 +270,9 @@ class TestForm:
                 assert connection.getresponse().read() == b'{"status":"ok"}'
             connection.close()
 
-    @pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"GET\r\n\r\n", b"\x00\x01\x02\r\n\r\n", b"GET /varz HTTP/9.9\r\n\r\n"])
+    @pytest.mark.parametrize(
+        "data", [b"nonsense\r\n\r\n", b"GET\r\n\r\n", b"\x00\x01\x02\r\n\r\n", b"GET /varz HTTP/9.9\r\n\r\n"]
+    )
     def test_no_http_at_all(self, pair, data):
         import socket
 

@@ -6,7 +6,8 @@ import asyncio
 
 import nats
 import pytest
-from nats.errors import NoRespondersError, TimeoutError as NatsTimeoutError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
 
 
 def run(body, server, **options):
@@ -38,7 +39,9 @@ class TestMessaging:
             for subject in ("py.a.x", "py.a.y", "py.b.x"):
                 await nc.publish(subject, b"")
             await nc.flush()
-            return [(await star.next_msg(5)).subject for _ in range(2)], [(await full.next_msg(5)).subject for _ in range(3)]
+            return [(await star.next_msg(5)).subject for _ in range(2)], [
+                (await full.next_msg(5)).subject for _ in range(3)
+            ]
 
         assert run(body, server) == (["py.a.x", "py.b.x"], ["py.a.x", "py.a.y", "py.b.x"])
 
@@ -175,7 +178,7 @@ class TestConnection:
         async def body(nc):
             return None
 
-        with pytest.raises(nats.errors.Error, match="(?i)authorization violation"):
+        with pytest.raises(nats.errors.Error, match=r"(?i)authorization violation"):
             run(body, shared_server('authorization { user: u, password: "p" }'), user="u", password="x")
 
     def test_tls(self, shared_server, certificates):

@@ -37,7 +37,11 @@ class TestGood:
             (b"PROXY TCP6 2001:db8::1 ::1 54321 4222\r\n", "2001:db8::1", 54321),
             (v2_tcp4(), "203.0.113.50", 54321),
             (v2_tcp6(), "2001:db8::1", 54321),
-            (v2(0x11, socket.inet_aton("192.0.2.1") * 2 + struct.pack("!HH", 1, 2) + b"\x04\x00\x01\x00"), "192.0.2.1", 1),
+            (
+                v2(0x11, socket.inet_aton("192.0.2.1") * 2 + struct.pack("!HH", 1, 2) + b"\x04\x00\x01\x00"),
+                "192.0.2.1",
+                1,
+            ),
         ],
         ids=["v1-tcp4", "v1-tcp6", "v2-tcp4", "v2-tcp6", "v2-tlv"],
     )
@@ -46,7 +50,11 @@ class TestGood:
         entry = next(c for c in server.connz() if c["cid"] == wire.cid)
         assert (entry["ip"], entry["port"]) == (ip, port)
 
-    @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN whatever else\r\n", v2(0x00, b"", command=0)], ids=["v1", "v1-rest", "v2-local"])
+    @pytest.mark.parametrize(
+        "header",
+        [b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN whatever else\r\n", v2(0x00, b"", command=0)],
+        ids=["v1", "v1-rest", "v2-local"],
+    )
     def test_no_address_keeps_the_own_one(self, server, dial, header):
         wire = dial(server, preface=header).ready()
         assert next(c for c in server.connz() if c["cid"] == wire.cid)["ip"] == "127.0.0.1"
@@ -67,10 +75,14 @@ class TestGood:
         assert next(c for c in server.connz() if c["cid"] == wire.cid)["ip"] == "127.0.0.1"
 
     def test_header_and_connect_in_one_piece(self, server, dial):
-        wire = dial(server, preface=b'PROXY TCP4 203.0.113.50 127.0.0.1 54321 4222\r\nCONNECT {"verbose":false}\r\nPING\r\n')
+        wire = dial(
+            server, preface=b'PROXY TCP4 203.0.113.50 127.0.0.1 54321 4222\r\nCONNECT {"verbose":false}\r\nPING\r\n'
+        )
         assert wire.op() == b"PONG"
 
-    @pytest.mark.parametrize("header", [b"PROXY TCP4 203.0.113.50 127.0.0.1 54321 4222\r\n", v2_tcp4()], ids=["v1", "v2"])
+    @pytest.mark.parametrize(
+        "header", [b"PROXY TCP4 203.0.113.50 127.0.0.1 54321 4222\r\n", v2_tcp4()], ids=["v1", "v2"]
+    )
     def test_one_byte_at_a_time(self, server, dial, header):
         wire = dial(server)
         for i in range(len(header)):
@@ -114,7 +126,8 @@ class TestBad:
             v2(0x11, b"\x00" * 12, command=5),
         ],
         ids=[
-            "v1-few", "v1-port", "v1-address", "v1-range", "v1-family", "v1-mismatch", "v1-empty", "v1-long", "v2-short", "v2-unix", "v2-udp",
+            "v1-few", "v1-port", "v1-address", "v1-range", "v1-family", "v1-mismatch", "v1-empty", "v1-long",
+            "v2-short", "v2-unix", "v2-udp",
             "v2-version", "v2-command",
         ],
     )  # fmt: skip

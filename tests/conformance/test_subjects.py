@@ -7,7 +7,27 @@ import pytest
 
 class TestSubscribe:
     @pytest.mark.parametrize(
-        "subject", ["foo", "foo.bar", "*", ">", "foo.*", "foo.>", "*.*.>", "foo*", "f>o", "foo.b>r", "a.**", ">>", "a.*b", "é.ü", "a\x01b", "a\x0cb", "$x", "_"]
+        "subject",
+        [
+            "foo",
+            "foo.bar",
+            "*",
+            ">",
+            "foo.*",
+            "foo.>",
+            "*.*.>",
+            "foo*",
+            "f>o",
+            "foo.b>r",
+            "a.**",
+            ">>",
+            "a.*b",
+            "é.ü",
+            "a\x01b",
+            "a\x0cb",
+            "$x",
+            "_",
+        ],
     )
     def test_valid(self, wire, subject):
         wire.sub(subject)
@@ -48,7 +68,8 @@ class TestMatching:
 
     def test_deep_subjects(self, wire):
         subject = ".".join(str(i) for i in range(64))
-        wire.sub(subject, 1).sub(".".join("*" * 64), 2).sub(subject[:-2] + ">", 3).sub(".".join("*" * 63), 4).pub(subject)
+        wire.sub(subject, 1).sub(".".join("*" * 64), 2).sub(subject[:-2] + ">", 3).sub(".".join("*" * 63), 4)
+        wire.pub(subject)
         assert sorted(op.split(b" ")[2] for op in wire.flush()) == [b"1", b"2", b"3"]
 
     def test_long_tokens(self, wire):
@@ -57,7 +78,9 @@ class TestMatching:
         assert len(wire.flush()) == 2
 
     def test_a_new_subscription_counts_at_once(self, wire):
-        wire.pub("new.sub").sub("new.*", 1).pub("new.sub").sub("new.sub", 2).pub("new.sub").lines("UNSUB 1").pub("new.sub")
+        wire.pub("new.sub").sub("new.*", 1).pub("new.sub").sub("new.sub", 2).pub("new.sub").lines("UNSUB 1").pub(
+            "new.sub"
+        )
         assert sorted(op.split(b" ")[2] for op in wire.flush()) == [b"1", b"1", b"2", b"2"]
 
 

@@ -126,7 +126,7 @@ class TestTimeout:
         assert server.closed(wire.cid)["reason"] == "TLS Handshake Failure"
 
     def test_with_authorization(self, start, dial, certificates):
-        server = start('authorization { token: t, timeout: 0.1 }\n' + certificates.config())
+        server = start("authorization { token: t, timeout: 0.1 }\n" + certificates.config())
         wire = dial(server)
         wire.start_tls(certificates.client_context())
         assert wire.eof() == [b"-ERR 'Authentication Timeout'"]
@@ -155,7 +155,10 @@ class TestVerify:
         assert peer["subject"] == "CN=client,O=natsc tests"
         assert peer["spki_sha256"] == certificates.pin("client")
         assert list(peer) == ["subject", "spki_sha256", "cert_sha256"]
-        assert [cert["subject"] for cert in entry["tls_peer_certs"]] == ["CN=client,O=natsc tests", "CN=ca,O=natsc tests"]
+        assert [cert["subject"] for cert in entry["tls_peer_certs"]] == [
+            "CN=client,O=natsc tests",
+            "CN=ca,O=natsc tests",
+        ]
 
     @pytest.mark.parametrize("name", [None, "client-stranger"])
     def test_unknown_client(self, server, dial, certificates, name):
@@ -211,7 +214,9 @@ class TestVerifyAndMap:
 class TestPinned:
     @pytest.fixture
     def server(self, shared_server, certificates):
-        return shared_server(MONITOR + certificates.config(f'verify: true\npinned_certs: ["{certificates.pin("client")}"]', ca=True))
+        return shared_server(
+            MONITOR + certificates.config(f'verify: true\npinned_certs: ["{certificates.pin("client")}"]', ca=True)
+        )
 
     def test_pinned(self, server, dial, certificates):
         wire = dial(server)
@@ -309,13 +314,16 @@ class TestVersionsAndCiphers:
         server = shared_server(MONITOR + certificates.config())
         old = certificates.client_context()
         old.set_ciphers("ALL:@SECLEVEL=0")
-        old.minimum_version = ssl.TLSVersion.TLSv1
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.warns(DeprecationWarning):
+            old.minimum_version = ssl.TLSVersion.TLSv1
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises((ssl.SSLError, ConnectionError)):
             dial(server).start_tls(old)
 
     def test_cipher_suites(self, shared_server, dial, certificates):
-        server = shared_server(MONITOR + certificates.config('cipher_suites: ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]'))
+        server = shared_server(
+            MONITOR + certificates.config('cipher_suites: ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]')
+        )
         context = certificates.client_context()
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         wire = dial(server)
@@ -354,7 +362,10 @@ class TestMonitoring:
         server = start("https: 127.0.0.1:-1\n" + certificates.config())
         context = certificates.client_context()
         port = server.http_port
-        with socket.create_connection(("127.0.0.1", port), 10) as sock, context.wrap_socket(sock, server_hostname="127.0.0.1") as tls:
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as sock,
+            context.wrap_socket(sock, server_hostname="127.0.0.1") as tls,
+        ):
             tls.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             answer = b""
             while data := tls.recv(65536):

@@ -4,26 +4,30 @@
     python tests/fuzz/differential.py --secs 600
     python tests/fuzz/differential.py --replay found.json
 
-A round opens a few connections to each server and plays steps: one connection sends a batch of operations, cut into random
-pieces, and then a fence. The fence is a publish to a reserved subject, whose -ERR names a number that is used once: its arrival
-says that all before it has been processed, and that the connection is open. So a verdict (open or closed) is never guessed from
-silence, and the connections' steps have one order on both servers. Batches that were mutated get PINGs before their fence, more
-bytes than any payload may have, so that an unfinished operation has an end.
+A round opens a few connections to each server and plays steps: one connection sends a batch of operations, cut into
+random pieces, and then a fence. The fence is a publish to a reserved subject, whose -ERR names a number that is used
+once: its arrival says that all before it has been processed, and that the connection is open. So a verdict (open or
+closed) is never guessed from silence, and the connections' steps have one order on both servers. Batches that were
+mutated get PINGs before their fence, more bytes than any payload may have, so that an unfinished operation ends.
 
 The normaliser, that is all in which answers may differ:
 
-1.  INFO: fields that tell who the server is (its id, name, ports, keys, build) are left out; the first INFO isn't compared.
+1.  INFO: fields that tell who the server is (its id, name, ports, keys, build) are left out; the first INFO isn't
+    compared.
 2.  PINGs of the server are left out.
-3.  Copies of one message to several subscriptions of one connection come in any order: in a run of deliveries with the same
-    subject, reply and payload the sids are sorted.
-4.  A queue group's member is chosen at random: deliveries to its members (their sids begin with Q) are taken out of the streams
-    and counted per group and message over all connections. Their headers aren't compared, for a member may have none.
+3.  Copies of one message to several subscriptions of one connection come in any order: in a run of deliveries with
+    the same subject, reply and payload the sids are sorted.
+4.  A queue group's member is chosen at random: deliveries to its members (their sids begin with Q) are taken out of
+    the streams and counted per group and message over all connections. Their headers aren't compared, for a member
+    may have none.
 5.  The sid of a no-responders 503 is left out: any matching subscription of the connection may get it.
 6.  The end of a connection is the same, whether by FIN or by RST.
-7.  A run of -ERR 'Invalid Publish Subject' counts as one: nats-server says it once more for each read that ends in the payload.
+7.  A run of -ERR 'Invalid Publish Subject' counts as one: nats-server says it once more for each read that ends in
+    the payload.
 
-What isn't sent, because nats-server's answer to it depends on where reads end: a CR that no LF follows inside a mutated batch.
-A difference counts only if none of several more runs of nats-server gives what natsc gave; others are counted as unstable.
+What isn't sent, because nats-server's answer to it depends on where reads end: a CR that no LF follows inside a
+mutated batch. A difference counts only if none of several more runs of nats-server gives what natsc gave; others are
+counted as unstable (nats-server loses the last answers of some connections that it closes).
 """
 
 from __future__ import annotations
@@ -45,13 +49,27 @@ from pathlib import Path
 # As a script or imported by pytest: the folder above holds both packages.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conformance.harness import Server  # noqa: E402
-from fuzz.streams import PROFILES, Round, Step, make_round  # noqa: E402
+from conformance.harness import Server
+
+from fuzz.streams import PROFILES, Round, Step, make_round
 
 TIMEOUT_S = 20.0
 # More bytes than max_payload allows in the profiles whose streams are mutated.
 FILLER = b"PING\r\n" * 100
-VOLATILE_INFO = {"server_id", "server_name", "version", "git_commit", "go", "host", "port", "client_id", "client_ip", "nonce", "xkey", "domain"}
+VOLATILE_INFO = {
+    "server_id",
+    "server_name",
+    "version",
+    "git_commit",
+    "go",
+    "host",
+    "port",
+    "client_id",
+    "client_ip",
+    "nonce",
+    "xkey",
+    "domain",
+}
 CONFIRMATIONS = 6
 
 
@@ -267,7 +285,12 @@ class Fuzzer:
         round_ = make_round(random.Random(f"{self.seed}/{number}"))
         if self.avoid is None:
             return round_
-        return round_.replace([Step(s.connection, [op for op in s.ops if not self.avoid.search(op)], s.cuts, s.mutated) for s in round_.steps])
+        return round_.replace(
+            [
+                Step(s.connection, [op for op in s.ops if not self.avoid.search(op)], s.cuts, s.mutated)
+                for s in round_.steps
+            ]
+        )
 
     def round(self, number: int) -> Round | None:
         """Play one round; the round itself, made small, if it shows a difference."""
@@ -303,12 +326,12 @@ def shrink(round_: Round, differs: Callable[[Round], object], seconds: float = 2
         best, steps = whole, list(whole.steps)
     for index in range(len(steps)):
 
-        def rebuild(ops: list[bytes], index: int = index) -> Round:
+        def rebuild(ops: list[bytes], index: int = index, steps: list[Step] = steps) -> Round:
             old = steps[index]
             return round_.replace([*steps[:index], Step(old.connection, ops, (), old.mutated), *steps[index + 1 :]])
 
         if len(steps[index].ops) > 1 and differs(rebuild(list(steps[index].ops))):
-            ops, best = reduce(list(steps[index].ops), rebuild, best)
+            _, best = reduce(list(steps[index].ops), rebuild, best)
             steps = list(best.steps)
     return best
 
@@ -319,10 +342,14 @@ def compared(outcomes: tuple[Outcome, Outcome], kinds: tuple[str, str]) -> list[
     ours, theirs = (normalise(outcome) for outcome in outcomes)
     for index, (left, right) in enumerate(zip(ours[0], theirs[0], strict=True)):
         if left != right or ours[2][index] != theirs[2][index]:
-            first = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+            first = next(
+                (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
+            )
             for kind, got, closed in ((kinds[0], left, ours[2][index]), (kinds[1], right, theirs[2][index])):
                 verdict = "closed" if closed else "open"
-                lines.append(f"connection {index} of {kind}: {verdict}, from answer {first} on: {got[first : first + 6]!r}")
+                lines.append(
+                    f"connection {index} of {kind}: {verdict}, from answer {first} on: {got[first : first + 6]!r}"
+                )
     if ours[1] != theirs[1]:
         lines.append(f"queue deliveries only {kinds[0]}: {dict(ours[1] - theirs[1])!r}")
         lines.append(f"queue deliveries only {kinds[1]}: {dict(theirs[1] - ours[1])!r}")
@@ -339,7 +366,10 @@ def report(round_: Round, outcomes: tuple[Outcome, Outcome] | None, kinds: tuple
     saved = {
         "profile": round_.profile,
         "connections": len(round_.connections),
-        "steps": [[s.connection, [base64.b64encode(op).decode() for op in s.ops], list(s.cuts), s.mutated] for s in round_.steps],
+        "steps": [
+            [s.connection, [base64.b64encode(op).decode() for op in s.ops], list(s.cuts), s.mutated]
+            for s in round_.steps
+        ],
     }
     return "\n".join([*lines, "replay: " + json.dumps(saved)])
 
@@ -347,7 +377,9 @@ def report(round_: Round, outcomes: tuple[Outcome, Outcome] | None, kinds: tuple
 def load(text: str) -> Round:
     """A round from the last line of a report."""
     saved = json.loads(text.split("replay: ")[-1])
-    steps = [Step(c, [base64.b64decode(op) for op in ops], tuple(cuts), mutated) for c, ops, cuts, mutated in saved["steps"]]
+    steps = [
+        Step(c, [base64.b64decode(op) for op in ops], tuple(cuts), mutated) for c, ops, cuts, mutated in saved["steps"]
+    ]
     return Round(saved["profile"], list(range(saved["connections"])), steps)
 
 
@@ -364,14 +396,18 @@ def fuzz(fuzzer: Fuzzer, ops: int, seconds: float, most: int = 3, say: Callable[
             say(found[-1])
             break
         if small is not None:
-            found.append(f"round {fuzzer.rounds - 1} of seed {fuzzer.seed}\n" + report(small, fuzzer.differs(small), fuzzer.kinds))
+            found.append(
+                f"round {fuzzer.rounds - 1} of seed {fuzzer.seed}\n"
+                + report(small, fuzzer.differs(small), fuzzer.kinds)
+            )
             say(found[-1])
         if time.monotonic() - told > 10:
             told = time.monotonic()
             say(f"{fuzzer.ops} operations, {fuzzer.ops / (told - began):.0f}/s")
     took = time.monotonic() - began
     say(
-        f"{fuzzer.ops} operations in {fuzzer.rounds} rounds, {fuzzer.mutated} mutated batches, {fuzzer.ops / took:.0f} operations/s, "
+        f"{fuzzer.ops} operations in {fuzzer.rounds} rounds, {fuzzer.mutated} mutated batches, "
+        f"{fuzzer.ops / took:.0f} operations/s, "
         f"{fuzzer.unstable} unstable rounds, {len(found)} differences"
     )
     return found
@@ -384,8 +420,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--left", default="natsc", help="the server under test (nats-server: the fuzzer's own check)")
     parser.add_argument("--stop-after", type=int, default=3, help="stop after so many differences")
-    parser.add_argument("--avoid", help="a regular expression: operations that it matches aren't sent, to look past a known difference")
-    parser.add_argument("--show-unstable", action="store_true", help="print the rounds that nats-server answers in several ways")
+    parser.add_argument(
+        "--avoid", help="a regular expression: operations that it matches aren't sent, to look past a known difference"
+    )
+    parser.add_argument(
+        "--show-unstable", action="store_true", help="print the rounds that nats-server answers in several ways"
+    )
     parser.add_argument("--replay", help="a file with a report: play its round only")
     parser.add_argument("--round", type=int, help="play this round of the seed only")
     args = parser.parse_args()

@@ -15,7 +15,14 @@ class Profile:
     """A server configuration, and what is drawn for it."""
 
     def __init__(
-        self, config: str, *, weight: int, mutate: bool, payload: int, users: Sequence[str] = (), control_line: int = 4096
+        self,
+        config: str,
+        *,
+        weight: int,
+        mutate: bool,
+        payload: int,
+        users: Sequence[str] = (),
+        control_line: int = 4096,
     ) -> None:
         self.config = config
         self.control_line = control_line
@@ -44,9 +51,14 @@ PROFILES = {
                 {user: all, password: "p", permissions {publish: ">", subscribe: ">"}}
                 {user: some, password: "p", permissions {
                     publish: { allow: ["foo.>", "a", "b.*"], deny: ["foo.bar", "b.c"] }
-                    subscribe: { allow: ["foo", "foo.*", "a.>", "bar g0", "_INBOX.>"], deny: ["foo.bar", "a.b.>", "foo.* g1"] }
+                    subscribe: {
+                        allow: ["foo", "foo.*", "a.>", "bar g0", "_INBOX.>"]
+                        deny: ["foo.bar", "a.b.>", "foo.* g1"]
+                    }
                 }}
-                {user: deny, password: "p", permissions {publish: {deny: "foo.>"}, subscribe: {deny: ["a.*", "foo.bar"]}}}
+                {user: deny, password: "p", permissions {
+                    publish: {deny: "foo.>"}, subscribe: {deny: ["a.*", "foo.bar"]}
+                }}
                 {user: service, password: "p", permissions {
                     publish: "a.>", subscribe: ["foo.>", "_INBOX.>"], allow_responses: { max: 2, expires: "10m" }
                 }}
@@ -65,7 +77,10 @@ PROFILES = {
         no_system_account: true
         accounts {
             A { users [{user: a, password: "p"}] }
-            B { users [{user: b, password: "p", permissions {publish: {deny: "foo.*"}}}], limits { max_payload: 60, max_subscriptions: 8 } }
+            B {
+                users [{user: b, password: "p", permissions {publish: {deny: "foo.*"}}}]
+                limits { max_payload: 60, max_subscriptions: 8 }
+            }
         }
         no_auth_user: a
         """,
@@ -113,26 +128,63 @@ class Round:
 
 
 SUBJECTS = [
-    b"foo", b"bar", b"a", b"foo.bar", b"foo.a", b"a.b", b"a.b.c", b"b.c", b"b.a", b"foo.bar.a", b"foo.bar.a.b", b"bar.a", b"a.foo",
+    b"foo", b"bar", b"a", b"foo.bar", b"foo.a", b"a.b", b"a.b.c", b"b.c", b"b.a", b"foo.bar.a", b"foo.bar.a.b",
+    b"bar.a", b"a.foo",
     b"c", b"bar.foo", b"a.b.c.d.e.f", b"foo.bar.b.c", b"\xc3\xa9.x",
 ]  # fmt: skip
-PATTERNS = [*SUBJECTS, b"*", b">", b"foo.*", b"foo.>", b"*.bar", b"*.*", b"a.>", b"a.*.c", b"*.b.>", b"foo.*.*", b"*.*.*", b"b.*", b"a.b.>"]
+PATTERNS = [
+    *SUBJECTS,
+    b"*",
+    b">",
+    b"foo.*",
+    b"foo.>",
+    b"*.bar",
+    b"*.*",
+    b"a.>",
+    b"a.*.c",
+    b"*.b.>",
+    b"foo.*.*",
+    b"*.*.*",
+    b"b.*",
+    b"a.b.>",
+]
 ODD_SUBJECTS = [
-    b"a..b", b".a", b"a.", b".", b"..", b"foo*", b"*foo", b"f>o", b">.a", b"a.>.b", b"a.*", b"foo.>", b"*", b">", b"a.**", b"$SYS.x",
-    b"_R_.x", b"$JS.ACK.x", b"$NRG.x", b"$GR.x", b"$GNR.x", b"_GR_", b"$JS.API.x", b"x" * 100, b"a." * 20 + b"a", b"\x01", b"\xff\xfe", b"a\x00b",
+    b"a..b", b".a", b"a.", b".", b"..", b"foo*", b"*foo", b"f>o", b">.a", b"a.>.b", b"a.*", b"foo.>", b"*", b">",
+    b"a.**", b"$SYS.x",
+    b"_R_.x", b"$JS.ACK.x", b"$NRG.x", b"$GR.x", b"$GNR.x", b"_GR_", b"$JS.API.x", b"x" * 100, b"a." * 20 + b"a",
+    b"\x01", b"\xff\xfe", b"a\x00b",
     b"foo.bar.", b">>", b"_INBOX.1", b"FOO",
 ]  # fmt: skip
 SIDS = [b"%d" % i for i in range(1, 13)]
 ODD_SIDS = [b"0", b"-1", b"x", b"sid.1", b"*", b">", b"007", b"\xff", b"s" * 50]
 QUEUES = [b"g0", b"g1", b"g2"]
-HEADERS = [b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nA: b\r\n\r\n", b"NATS/1.0 503\r\n\r\nx", b"xx\r\n", b"k: v", b"NATS/1.0\r\nA:b\r\nA: c\r\nD:\r\n\r\n"]
+HEADERS = [
+    b"NATS/1.0\r\n\r\n",
+    b"NATS/1.0\r\nA: b\r\n\r\n",
+    b"NATS/1.0 503\r\n\r\nx",
+    b"xx\r\n",
+    b"k: v",
+    b"NATS/1.0\r\nA:b\r\nA: c\r\nD:\r\n\r\n",
+]
 PAYLOADS = [b"", b"x", b"hello", b"\r\n", b"PING\r\n", b"MSG foo 1 2\r\nhi", b"\x00\xff\x80", b"+OK\r\n"]
 SMALL_OPS = [b"PING\r\n", b"PONG\r\n", b"ping\r\n", b"+OK\r\n", b"INFO {}\r\n", b"Ping\n", b"PING \r\n", b"pong x\r\n"]
+# Of CONNECTs that are unusual or wrong.
+JSON_NAMES = [
+    "verbose", "pedantic", "echo", "headers", "protocol", "user", "pass", "name", "lang", "version", "tls_required",
+    "Verbose", "ECHO", "x", "\\u0065cho",
+]  # fmt: skip
+JSON_VALUES = [
+    "true", "false", "null", "0", "1", "-1", "1.0", "1e0", '"true"', '""', '"\\u0041\\n"', '"\\ud800"', "[]", "{}",
+    "[1,{}]", "tru", "01", "'x'",
+]  # fmt: skip
 # Inserted whole by a mutation.
 PIECES = [
-    b"PUB", b"SUB", b"UNSUB", b"HPUB", b"PING\r\n", b"PONG\r\n", b" ", b"\t", b"\r\n", b"\n", b"  ", b"0", b"-1", b"999999999", b"9999999999", b"0x10",
-    b"1.5", b"1e3", b"+1", b"00000001", b">", b"*", b"..", b".", b"\x00", b"\xff", b"{}", b"CONNECT ", b"MSG foo 1 0\r\n", b"+OK\r\n", b"-ERR 'x'\r\n",
-    b"INFO {}\r\n", b"INFO {\r\n", b"x" * 70, b"y" * 130, b"z" * 600, b"w" * 5000, b"_sys_", b"Q", b"RS+ a\r\n", b"LS+ a\r\n", b"A+ a\r\n",
+    b"PUB", b"SUB", b"UNSUB", b"HPUB", b"PING\r\n", b"PONG\r\n", b" ", b"\t", b"\r\n", b"\n", b"  ", b"0", b"-1",
+    b"999999999", b"9999999999", b"0x10",
+    b"1.5", b"1e3", b"+1", b"00000001", b">", b"*", b"..", b".", b"\x00", b"\xff", b"{}", b"CONNECT ",
+    b"MSG foo 1 0\r\n", b"+OK\r\n", b"-ERR 'x'\r\n",
+    b"INFO {}\r\n", b"INFO {\r\n", b"x" * 70, b"y" * 130, b"z" * 600, b"w" * 5000, b"_sys_", b"Q", b"RS+ a\r\n",
+    b"LS+ a\r\n", b"A+ a\r\n",
     b"HMSG a 1 2 2\r\n", b"\x0b", b"\x0c", b"\xc2\xa0", b"513", b"512", b"101", b"100",
 ]  # fmt: skip
 
@@ -214,15 +266,32 @@ class Generator:
 
     def odd_connect(self) -> bytes:
         """A CONNECT whose JSON is unusual or wrong."""
-        scalars = ["true", "false", "null", "0", "1", "-1", "1.0", "1e0", '"true"', '""', '"\\u0041\\n"', '"\\ud800"', "[]", "{}", "[1,{}]", "tru", "01", "'x'"]  # fmt: skip
-        names = ["verbose", "pedantic", "echo", "headers", "protocol", "user", "pass", "name", "lang", "version", "tls_required", "Verbose", "ECHO", "x", "\\u0065cho"]  # fmt: skip
         pairs = []
         for _ in range(int(self.random() * 5)):
-            name, value = self.pick(names), self.pick(scalars)
-            pairs.append(f'{self.pick(["", " ", "  "])}"{name}"{self.pick(["", " "])}:{self.pick(["", " ", chr(9)])}{value}')
+            name, value = self.pick(JSON_NAMES), self.pick(JSON_VALUES)
+            pairs.append(
+                f'{self.pick(["", " ", "  "])}"{name}"{self.pick(["", " "])}:{self.pick(["", " ", chr(9)])}{value}'
+            )
         text = "{" + ",".join(pairs) + "}"
         if self.random() < 0.2:
-            text = self.pick(["", "{", "[]", "null", "{}{}", "{} x", "\x01{}", "true", '"{}"', text[:-1], text + ",", "{,}", '{"a"}', '{"name":"\\xff"}'])
+            text = self.pick(
+                [
+                    "",
+                    "{",
+                    "[]",
+                    "null",
+                    "{}{}",
+                    "{} x",
+                    "\x01{}",
+                    "true",
+                    '"{}"',
+                    text[:-1],
+                    text + ",",
+                    "{,}",
+                    '{"a"}',
+                    '{"name":"\\xff"}',
+                ]
+            )
         return b"CONNECT " + text.encode("latin-1") + b"\r\n"
 
     def operation(self, bounded: bool) -> bytes:
@@ -328,7 +397,9 @@ def make_round(rng: random.Random) -> Round:
     for index in connections:
         chance = rng.random()
         if chance < 0.9:
-            opening = [generator.connect(not bounded[index])] if chance < 0.8 or not mutated else [generator.odd_connect()]
+            opening = (
+                [generator.connect(not bounded[index])] if chance < 0.8 or not mutated else [generator.odd_connect()]
+            )
             opening += [generator.subscribe() for _ in range(int(rng.random() * 8))]
             steps.append(Step(index, opening, (), chance >= 0.8))
     draw = mutated_step if mutated else plain_step

@@ -28,14 +28,23 @@ class TestAgainstServers:
         with Fuzzer(7, ("nats-server", "nats-server")) as fuzzer:
             assert fuzz(fuzzer, 100_000, 20) == []
 
-    @pytest.mark.parametrize("wrong", ["max_payload: 511\n", "max_control_line: 4095\nmax_payload: 512\n", "no_header_support: true\nmax_payload: 512\n"])
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            "max_payload: 511\n",
+            "max_control_line: 4095\nmax_payload: 512\n",
+            "no_header_support: true\nmax_payload: 512\n",
+        ],
+    )
     def test_a_small_difference_is_found_and_made_small(self, wrong, monkeypatch):
         monkeypatch.setattr(differential, "CONFIRMATIONS", 2)
 
         class Wrong(Fuzzer):
             def pair(self, profile):
                 if profile not in self.servers:
-                    self.servers[profile] = [differential.Server("nats-server", text) for text in (wrong, PROFILES["plain"].config)]
+                    self.servers[profile] = [
+                        differential.Server("nats-server", text) for text in (wrong, PROFILES["plain"].config)
+                    ]
                 return super().pair(profile)
 
             def make(self, number):
@@ -68,7 +77,10 @@ class TestNormaliser:
         assert self.of(b"MSG a 1 6\r\nPONG\r\n\r\n+OK\r\n")[0] == [b"MSG a 1 6 PONG\r\n", b"+OK"]
 
     def test_queue_deliveries_are_counted(self):
-        assert self.of(b"MSG a Qg1n0 1\r\nx\r\nMSG a Qg1n2 r 1\r\nx\r\n") == ([], Counter({(b"Qg1", b"a", b"", b"x"): 1, (b"Qg1", b"a", b"r", b"x"): 1}))
+        assert self.of(b"MSG a Qg1n0 1\r\nx\r\nMSG a Qg1n2 r 1\r\nx\r\n") == (
+            [],
+            Counter({(b"Qg1", b"a", b"", b"x"): 1, (b"Qg1", b"a", b"r", b"x"): 1}),
+        )
 
     def test_queue_headers_are_left_out(self):
         assert self.of(b"HMSG a Qg1n0 2 3\r\nhhx\r\n") == self.of(b"MSG a Qg1n1 1\r\nx\r\n")
@@ -77,7 +89,9 @@ class TestNormaliser:
         assert self.of(b"HMSG a 1 12 12\r\nNATS/1.0 503\r\n") == self.of(b"HMSG a 2 12 12\r\nNATS/1.0 503\r\n")
 
     def test_info_without_its_names(self):
-        assert self.of(b'INFO {"server_id":"A","max_payload":1} \r\n') == self.of(b'INFO {"server_id":"B","max_payload":1} \r\n')
+        assert self.of(b'INFO {"server_id":"A","max_payload":1} \r\n') == self.of(
+            b'INFO {"server_id":"B","max_payload":1} \r\n'
+        )
         assert self.of(b'INFO {"max_payload":2} \r\n') != self.of(b'INFO {"max_payload":1} \r\n')
 
     def test_server_pings(self):
