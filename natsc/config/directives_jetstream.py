@@ -80,7 +80,7 @@ def _field(name: str, key: str, token: Token | None, value: Any, opts: Options, 
         setattr(opts, _COUNTS[name], value)
     elif name == "strict":
         if type(value) is not bool:
-            got = format_value(value) if type(value) in (str, list, dict) else _go_s(value)
+            got = _go_s(value) if type(value) in (int, float) else format_value(value)
             raise Finding(token, f"Expected 'true' or 'false' for bool value, got '{got}'")
         opts.no_jetstream_strict = not value
     elif name in ("store", "store_dir", "storedir"):
@@ -117,7 +117,7 @@ def _field(name: str, key: str, token: Token | None, value: Any, opts: Options, 
 
 
 def _go_s(value: Any) -> str:
-    """%s of something that is no string."""
+    """%s of a number."""
     return f"%!s({type_name(value)}={format_value(value)})"
 
 

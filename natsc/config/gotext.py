@@ -111,8 +111,8 @@ def format_value(value: Any) -> str:
 
 def quote_value(value: Any) -> str:
     """%q of a configuration value: a number is shown as the character it is the code of."""
-    if isinstance(value, str):
-        return quote(value)
+    if isinstance(value, (str, Datetime)):
+        return quote(str(value))
     if isinstance(value, int) and not isinstance(value, bool):
         char = chr(value) if 0 <= value <= 0x10FFFF and not 0xD800 <= value <= 0xDFFF else "\ufffd"
         escaped = {"'": "\\'", '"': '"'}.get(char, quote(char)[1:-1])
