@@ -105,9 +105,7 @@ def count_request(server: Any, path: str) -> None:
 def system_account(server: Any) -> str:
     """The system account's name, empty without one."""
     options = server.options
-    if getattr(options, "no_system_account", False):
-        return ""
-    return getattr(options, "system_account", "") or DEFAULT_SYSTEM_ACCOUNT
+    return options.system_account or ("" if options.no_system_account else DEFAULT_SYSTEM_ACCOUNT)
 
 
 def feature_flags(server: Any) -> dict[str, bool]:
@@ -223,7 +221,7 @@ def authorized_user(conn: Any) -> str:
 def rtt_ns(conn: Any) -> int:
     """The last round trip in nanoseconds, 0 while unknown; asks real clients for one then."""
     rtt = conn.rtt_ns
-    if rtt == 0 and conn.lang and hasattr(conn, "send_rtt_ping"):
+    if rtt == 0 and conn.lang:
         conn.send_rtt_ping()
     if 1_000 < rtt < 1_000_000:
         rtt -= rtt % 1_000
@@ -236,11 +234,8 @@ def subscriptions(conn: Any) -> list[tuple[Any, ...]]:
 
 
 def tls_names(conn: Any) -> tuple[str, str] | None:
-    """Protocol version and cipher suite of a connection with TLS; a closed one remembers them as `tls_names`."""
-    layer = tls_layer(conn)
-    if layer is not None:
-        return layer.version(), layer.cipher()
-    return getattr(conn, "tls_names", None)
+    """Protocol version and cipher suite of a connection with TLS once its handshake is done, closed or not."""
+    return conn.tls_names  # type: ignore[no-any-return]
 
 
 def peer_certificates(conn: Any) -> list[bytes]:
@@ -257,4 +252,4 @@ def tls_layer(conn: Any) -> Any | None:
 
 def tls_came_first(conn: Any) -> bool:
     """The handshake was done before INFO was sent."""
-    return bool(getattr(conn.conn, "tls_first", False))
+    return conn.tls_first  # type: ignore[no-any-return]

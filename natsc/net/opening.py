@@ -8,8 +8,10 @@ where it is required or, with allow_non_tls, where the client's first byte begin
 from __future__ import annotations
 
 from natsc import errors
-from natsc.net.proxy_protocol import ProxyError, ProxyParser
+from natsc.net.proxy_protocol import READ_TIMEOUT_S, ProxyError, ProxyParser
+from natsc.net.sockets import host_port
 from natsc.net.tls import FEED_BYTES_MAX, TLSError, TLSLayer
+from natsc.oserrors import errno_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from natsc.net.protocol import ClientProtocol
 
 _HANDSHAKE_RECORD = 0x16
-PROXY_TIMEOUT = 5.0  # seconds for a PROXY header, as the reference has it
+_STARTING = "Starting TLS client connection handshake"
 _NS = 1_000_000_000
 
 
@@ -43,6 +45,9 @@ class Opening:
         # In these the client's first byte decides between TLS and plain.
         self._sniff = self._has_tls and not self._tls_first and bool(options.allow_non_tls)
         self._tls: TLSLayer | None = None
+        transport = conn.transport
+        self._peer = _address(transport.get_extra_info("peername"))
+        self._path = f"{_address(transport.get_extra_info('sockname'))}->{self._peer}"
 
     def start(self) -> None:
         """Sends INFO, or waits with it, and arms the first timeout."""
@@ -51,14 +56,15 @@ class Opening:
             self._wait(self._server.options.tls_handshake_first_fallback / _NS, self._fall_back)
         elif not self._tls_first:
             self._send_info()
-            if self._has_tls and not self._sniff and not self._proxy:
-                self._begin_tls(b"")
-            elif self._sniff:
-                self._wait(self._server.options.tls_timeout, self._go_plain)
-            else:
-                self._wait(PROXY_TIMEOUT, self._proxy_late)
+            self._wait_for_first_bytes()
+        else:
+            self._wait_for_first_bytes()
+
+    def _wait_for_first_bytes(self) -> None:
+        if self._sniff:
+            self._wait(self._server.options.tls_timeout, self._sniffed_nothing)
         elif self._proxy:
-            self._wait(PROXY_TIMEOUT, self._proxy_late)
+            self._wait(READ_TIMEOUT_S, self._no_proxy_header)
         else:
             self._begin_tls(b"")
 
@@ -90,11 +96,13 @@ class Opening:
         if self._fallback:
             self._fallback = False
             self._stop_timer()
+            if self._proxy:
+                self._wait(READ_TIMEOUT_S, self._proxy_late)
         if self._proxy and not self._take_proxy_header():
             return
         if self._sniff:
             if not self._buffer:
-                self._wait(self._server.options.tls_timeout, self._go_plain)
+                self._wait(self._server.options.tls_timeout, self._sniffed_nothing)
                 return
             if self._buffer[0] != _HANDSHAKE_RECORD:
                 self._go_plain()
@@ -110,8 +118,11 @@ class Opening:
         """Whether the opening may go on: the header is there, or there is none."""
         data = bytes(self._buffer)
         self._buffer.clear()
+        began = self._parser.detected
         try:
             if not self._parser.feed(data):
+                if self._parser.detected and not began:
+                    self._wait(READ_TIMEOUT_S, self._proxy_late)
                 return False
         except ProxyError as error:
             self._refuse_proxy(str(error))
@@ -125,13 +136,20 @@ class Opening:
         return True
 
     def _refuse_proxy(self, why: str) -> None:
-        self._server.log.warn(f"Error reading PROXY protocol header from {self._server.address(self._client)}: {why}")
+        self._server.log.warn(f"Error reading PROXY protocol header from {self._peer}: {why}")
         self._stop_timer()
         self._client.close(errors.PROTOCOL_VIOLATION)
         self._server.engine.end_turn()
 
+    def _no_proxy_header(self) -> None:
+        """Bytes too few to tell whether they are a header get as much time again."""
+        if self._parser.is_empty:
+            self._proxy_late()
+        else:
+            self._wait(READ_TIMEOUT_S, self._proxy_late)
+
     def _proxy_late(self) -> None:
-        self._refuse_proxy(self._parser.cut_short("i/o timeout"))
+        self._refuse_proxy(self._parser.cut_short(f"read tcp {self._path}: i/o timeout"))
 
     # Plain after all
 
@@ -140,11 +158,15 @@ class Opening:
         self._fallback = self._tls_first = False
         self._send_info()
         self._sniff = bool(self._server.options.allow_non_tls)
-        if self._sniff:
-            self._wait(self._server.options.tls_timeout, self._go_plain)
-        elif not self._proxy:
-            self._begin_tls(b"")
+        self._wait_for_first_bytes()
         self._server.engine.end_turn()
+
+    def _sniffed_nothing(self) -> None:
+        """Who is silent for so long doesn't begin a handshake. A PROXY header may come yet."""
+        if self._proxy:
+            self._wait(READ_TIMEOUT_S, self._proxy_late)
+        else:
+            self._go_plain()
 
     def _go_plain(self) -> None:
         self._stop_timer()
@@ -164,7 +186,9 @@ class Opening:
             self._client.send_err(errors.CONNECTION_THROTTLED)
             self._client.close(errors.MAX_CONNECTIONS_EXCEEDED)
             server.engine.end_turn()
+            server.report_throttling()
             return
+        server.log_client(self._client, "debug", _STARTING)
         self._tls = TLSLayer(server.tls_context, server.tls_scratch)
         self._conn.use_transport()
         self._wait(server.options.tls_timeout, self._handshake_late)
@@ -172,13 +196,12 @@ class Opening:
             self._feed_tls(data)
 
     def _handshake_late(self) -> None:
-        self._fail_handshake("TLS handshake timeout", tell=True)
+        self._server.log_client(self._client, "debug", "TLS handshake timeout")
+        self._fail_handshake(f"read tcp {self._path}: i/o timeout", level="debug")
 
-    def _fail_handshake(self, line: str, *, level: str = "error", tell: bool = False) -> None:
+    def _fail_handshake(self, cause: str, *, level: str = "error") -> None:
         self._stop_timer()
-        self._server.log_client(self._client, level, line)
-        if tell:
-            self._conn.write_raw(b"-ERR 'Secure Connection - TLS Required'\r\n")
+        self._server.log_client(self._client, level, f"TLS handshake error: {cause}")
         self._client.close(errors.TLS_HANDSHAKE_ERROR)
         self._server.engine.end_turn()
 
@@ -200,7 +223,7 @@ class Opening:
         except TLSError as error:
             self._conn.write_raw(tls.take_output())
             if not was_done:
-                self._fail_handshake(f"TLS handshake error: {error}", level="debug" if error.probe else "error")
+                self._fail_handshake(str(error), level="debug" if error.probe else "error")
             else:
                 self._client.close(errors.READ_ERROR)
                 self._server.engine.end_turn()
@@ -218,12 +241,14 @@ class Opening:
             try:
                 tls.require_pinned(pinned, server.client_debug(client))
             except TLSError as error:
-                self._fail_handshake(f"TLS handshake error: {error}")
+                self._fail_handshake(str(error))
                 return False
         self._conn.tls = tls
         server.log_client(client, "debug", "TLS handshake complete")
-        server.log_client(client, "debug", f"TLS version {tls.version()}, cipher suite {tls.cipher()}")
+        client.tls_names = version, suite = tls.version(), tls.cipher()
+        server.log_client(client, "debug", f"TLS version {version}, cipher suite {suite}")
         if self._tls_first:
+            client.tls_first = True
             self._client.send(server.info_line(client))
         self._listener.opened(client)
         server.engine.end_turn()
@@ -251,4 +276,27 @@ class Opening:
         return self._tls.take_output()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The peer has gone: where the opening isn't over, its end is a failure of what was going on."""
         self._stop_timer()
+        if self._client.closing:
+            return
+        if self._proxy:
+            # Why the first few bytes weren't more is lost in nats-server, which reads again then.
+            self._refuse_proxy(self._parser.cut_short(self._cause(exc) if self._parser.detected else "EOF"))
+        elif self._tls is not None and not self._tls.handshake_done:
+            cause = self._cause(exc)
+            self._fail_handshake("unexpected EOF" if cause == "EOF" and self._tls.inside_record else cause)
+        elif self._fallback and not self._server.options.allow_non_tls:
+            self._server.log_client(self._client, "debug", _STARTING)
+            self._fail_handshake(self._cause(exc))
+
+    def _cause(self, exc: Exception | None) -> str:
+        """Why nothing more comes, in Go's words."""
+        if isinstance(exc, OSError):
+            return f"read tcp {self._path}: read: {errno_text(exc)}"
+        return "EOF"
+
+
+def _address(address: tuple[str, int]) -> str:
+    """A socket's address as Go prints it."""
+    return host_port(address[0].removeprefix("::ffff:"), address[1])

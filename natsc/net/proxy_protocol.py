@@ -70,6 +70,11 @@ class ProxyParser:
         """Whether the bytes so far are the start of a header."""
         return len(self._buffer) >= DETECT_BYTES
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has come yet."""
+        return not self._buffer
+
     def feed(self, data: bytes) -> bool:
         """Takes the next bytes; True once it is known what they are. Raises ProxyError for a bad header."""
         buffer = self._buffer

@@ -294,8 +294,8 @@ class TLSLayer:
     """
 
     __slots__ = (
-        "_handshake_bytes", "_head", "_incoming", "_object", "_outgoing", "_output", "_peer_certs", "_scratch",
-        "handshake_done", "peer_closed",
+        "_body_left", "_first", "_handshake_bytes", "_head", "_incoming", "_object", "_outgoing", "_output",
+        "_peer_certs", "_scratch", "handshake_done", "peer_closed",
     )  # fmt: skip
 
     def __init__(self, context: ssl.SSLContext, scratch: memoryview) -> None:
@@ -307,7 +307,10 @@ class TLSLayer:
         self._output: list[bytes] = []
         self._peer_certs: list[bytes] | None = None
         self._scratch = scratch
+        # Where in a record the handshake's input ends: the bytes of its header so far, what its body still lacks.
+        self._first = True
         self._head = b""
+        self._body_left = 0
         self._handshake_bytes = 0
         self.handshake_done = False
         self.peer_closed = False
@@ -363,9 +366,7 @@ class TLSLayer:
         """Takes the next bytes of the handshake; whether it is done."""
         import ssl
 
-        if len(self._head) < _RECORD_HEADER_BYTES:
-            self._head += bytes(data[:_RECORD_HEADER_BYTES])
-            _check_first_record(self._head)
+        self._follow_records(data)
         self._handshake_bytes += len(data)
         self._incoming.write(data)
         try:
@@ -378,6 +379,30 @@ class TLSLayer:
         else:
             self.handshake_done = True
         return self.handshake_done
+
+    def _follow_records(self, data: memoryview) -> None:
+        at, size = 0, len(data)
+        while at < size:
+            if self._body_left:
+                step = min(self._body_left, size - at)
+                self._body_left -= step
+                at += step
+                continue
+            step = min(_RECORD_HEADER_BYTES - len(self._head), size - at)
+            self._head += bytes(data[at : at + step])
+            at += step
+            if len(self._head) < _RECORD_HEADER_BYTES:
+                return
+            if self._first:
+                self._first = False
+                _check_first_record(self._head)
+            self._body_left = self._head[3] << 8 | self._head[4]
+            self._head = b""
+
+    @property
+    def inside_record(self) -> bool:
+        """Before the handshake is done: whether a record has begun and isn't all there."""
+        return bool(self._head or self._body_left)
 
     def _decrypt(self, filled: int) -> int:
         """Decrypts what has arrived, behind the first `filled` bytes of the scratch; returns how many there are now."""
@@ -457,9 +482,7 @@ _ENCODING_DER = 2  # _ssl.ENCODING_DER
 
 
 def _check_first_record(head: bytes) -> None:
-    """Whether a connection's first bytes are TLS at all. Judges a whole record header, as Go does."""
-    if len(head) < _RECORD_HEADER_BYTES:
-        return
+    """Raises TLSError unless a connection's first record header is TLS at all."""
     if head[0] == _SSLV2:
         raise TLSError("tls: unsupported SSLv2 handshake received")
     if head[0] not in (_RECORD_ALERT, _RECORD_HANDSHAKE) or head[1] >= 0x10:

@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 
     from natsc._core import Client
     from natsc.auth.users import Grant
+    from natsc.clock import Timer
     from natsc.config.options import Options
     from natsc.engine.account import Account
+    from natsc.server.auth_threads import AuthThreads
     from natsc.server.log import Log
 
 GLOBAL_ACCOUNT = "$G"
 SYSTEM_ACCOUNT = "$SYS"
-# Internal clients of the reference take the first connection ids, so that the first client of a plain server has 5.
-INTERNAL_CLIENTS = 4
+THROTTLING_REPORT = 1.0  # seconds between two log lines about refused TLS handshakes
 
 
 class StartError(Exception):
@@ -64,8 +65,9 @@ class Server:
         self.total_connections = 0
         self.http_req_stats: dict[str, int] = {}
         self.global_account = self.account(GLOBAL_ACCOUNT)
-        self.account(SYSTEM_ACCOUNT)
-        for _ in range(INTERNAL_CLIENTS):
+        if self.system_account_name:
+            self.account(self.system_account_name)
+            self.engine.next_cid()
             self.engine.next_cid()
         self.auth = Authenticator(opts)
         self.accepting = False
@@ -80,7 +82,10 @@ class Server:
         self._template: info.InfoTemplate | None = None
         self._account_templates: dict[tuple[str, int], info.InfoTemplate] = {}
         self._permissions: dict[int, tuple[object, Permissions | None]] = {}
+        self._accounts: set[str] = set()  # which there are by the configuration
         self.gone_accounts: set[str] = set()  # configured once, and not after a reload
+        self._throttling_timer: Timer | None = None
+        self._auth_threads: AuthThreads | None = None
         self._ports_file = False
         self.configure()
 
@@ -114,9 +119,29 @@ class Server:
             account.limits = limits
             if limits is not None:
                 account.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
-        kept = {GLOBAL_ACCOUNT, self.system_account_name, *(configured.name for configured in opts.accounts)}
-        self.gone_accounts = {account.name for account in self.engine.accounts()} - kept
+        before = self._accounts
+        self._accounts = {GLOBAL_ACCOUNT, *(configured.name for configured in opts.accounts)}
+        if self.system_account_name:
+            self._accounts.add(self.system_account_name)
+        self._skip_cids(self._accounts - before)
+        self.gone_accounts = {account.name for account in self.engine.accounts()} - self._accounts
         self._load_tls(tls_context)
+
+    def _skip_cids(self, new_accounts: set[str]) -> None:
+        """Takes the connection ids that the reference gives to internal clients.
+
+        Two are the system account's (that makes 5 the first client of a plain server), and one belongs to each account that
+        imports services, as all do from a system account.
+        """
+        if self.system_account_name:
+            count = len(new_accounts)
+        else:
+            count = sum(
+                account.name in new_accounts and any(entry.service for entry in account.imports)
+                for account in self.options.accounts
+            )
+        for _ in range(count):
+            self.engine.next_cid()
 
     def _load_tls(self, context: Any) -> None:
         opts = self.options
@@ -136,10 +161,13 @@ class Server:
         return self.engine.account(name)
 
     def refresh_info(self) -> None:
-        """Makes INFO from what is known now. Raises natsc.config.gotext.GoError for a bad client_advertise."""
+        """Makes INFO from what is known now. client_advertise counts once the server listens.
+
+        Raises natsc.config.gotext.GoError where that is no address.
+        """
         opts = self.options
-        host, port = opts.host, self.listener.port if self.listener is not None else opts.port
-        if opts.client_advertise:
+        host, port = opts.host, self.listener.port if self.listener is not None else max(opts.port, 0)
+        if opts.client_advertise and self.listener is not None:
             from natsc.server.advertise import parse_host_port
 
             host, port = parse_host_port(opts.client_advertise, port)
@@ -195,7 +223,8 @@ class Server:
 
     @property
     def system_account_name(self) -> str:
-        return self.options.system_account or SYSTEM_ACCOUNT
+        """Empty where no_system_account is set."""
+        return self.options.system_account or ("" if self.options.no_system_account else SYSTEM_ACCOUNT)
 
     # Life
 
@@ -210,6 +239,7 @@ class Server:
                 process.write_pid_file(opts.pid_file)
             except process.FileError as error:
                 raise StartError(f"Could not write pidfile: {error}") from None
+        self.refresh_info()  # what monitoring shows until the server listens
         if opts.http_port or opts.https_port:
             from natsc.monitor.http import MonitorError, start_monitor
 
@@ -310,6 +340,8 @@ class Server:
             self.engine.end_turn()
         if self.monitor is not None:
             self.monitor.close()
+        if self._auth_threads is not None:
+            self._auth_threads.close()
         self._remove_ports_file(self.options.ports_file_dir)
         await self._wait_for_connections()
         self.clock.close()
@@ -358,21 +390,24 @@ class Server:
         self._permissions[id(granted)] = (granted, compiled)  # holding granted keeps its id its own
         return compiled
 
-    def authenticate_in_thread(self, client: Client, then: Callable[[Client, Grant | None], int]) -> None:
+    def authenticate_in_thread(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
         """Compares a bcrypt hash off the loop; the client's input waits."""
+        if self._auth_threads is None:
+            from natsc.server.auth_threads import AuthThreads
 
-        async def compare() -> None:
-            opts, tls = client.opts, client.conn.tls
-            auth = None
-            while auth is not self.auth:  # a reload meanwhile: its rules count
-                auth = self.auth
-                grant = await self.loop.run_in_executor(None, lambda auth=auth: auth.authenticate(opts, tls=tls))
-            if not client.closing:
-                then(client, grant)
-                client.conn.resume()
-            self.engine.end_turn()
+            self._auth_threads = AuthThreads(self)
+        self._auth_threads.submit(client, then)
 
-        self.loop.create_task(compare())
+    def report_throttling(self) -> None:
+        """A TLS handshake was refused because there are too many: says so, once for all those of a second."""
+        if self._throttling_timer is None:
+            self._throttling_timer = self.clock.call_later(THROTTLING_REPORT, self._report_throttling)
+
+    def _report_throttling(self) -> None:
+        self._throttling_timer = None
+        blocked = self.tls_rate_limiter.take_blocked() if self.tls_rate_limiter is not None else 0
+        if blocked:
+            self.log.warn(f"Rejected {blocked} connections due to TLS rate limiting")
 
     def expire_later(self, client: Client, when_ns: int) -> None:
         """Closes a client when its credentials end (wall clock ns)."""

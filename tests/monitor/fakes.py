@@ -57,6 +57,8 @@ class Conn:
         self.rtt_ns = self.pending_bytes = self.stalls = 0
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0
         self.conn: Any = None
+        self.tls_names: tuple[str, str] | None = None
+        self.tls_first = False
         self.num_subs = len(subs)
         self._subs = list(subs)
         for name, value in values.items():

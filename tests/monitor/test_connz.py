@@ -240,28 +240,37 @@ def test_bad_parameters(query: str, text: str) -> None:
     assert (status, body.decode()) == (400, text)
 
 
-def layer(done: bool = True) -> SimpleNamespace:
-    return SimpleNamespace(
-        handshake_done=done, version=lambda: "1.3", cipher=lambda: "TLS_AES_128_GCM_SHA256", peer_certs=list
-    )
+def encrypted(**values: Any) -> Conn:
+    tls = SimpleNamespace(handshake_done=True, peer_certs=list)
+    return Conn(1, conn=SimpleNamespace(tls=tls), tls_names=("1.3", "TLS_AES_128_GCM_SHA256"), **values)
 
 
 def test_tls_connections_show_version_and_suite() -> None:
-    entry = load(Server([Conn(1, conn=SimpleNamespace(tls=layer()))]), "auth=1")["connections"][0]
+    entry = load(Server([encrypted()]), "auth=1")["connections"][0]
     assert list(entry)[16:] == ["tls_version", "tls_cipher_suite"]
     assert (entry["tls_version"], entry["tls_cipher_suite"]) == ("1.3", "TLS_AES_128_GCM_SHA256")
 
 
 def test_tls_before_info_is_shown() -> None:
-    entry = load(Server([Conn(1, conn=SimpleNamespace(tls=layer(), tls_first=True))]))["connections"][0]
+    entry = load(Server([encrypted(tls_first=True)]))["connections"][0]
     assert entry["tls_first"] is True
 
 
 def test_an_unfinished_handshake_shows_nothing() -> None:
-    assert "tls_version" not in load(Server([Conn(1, conn=SimpleNamespace(tls=layer(False)))]))["connections"][0]
+    tls = SimpleNamespace(handshake_done=False)
+    assert "tls_version" not in load(Server([Conn(1, conn=SimpleNamespace(tls=tls))]), "auth=1")["connections"][0]
 
 
 def test_a_closed_connection_remembers_its_tls() -> None:
     ended = Conn(1, stop_ns=NOW_NS, reason="Client Closed", tls_names=("1.2", "TLS_X"))
     entry = load(Server(closed=[ended]), "state=closed")["connections"][0]
     assert (entry["tls_version"], entry["tls_cipher_suite"]) == ("1.2", "TLS_X")
+
+
+@pytest.mark.parametrize(("rtt", "lang", "sent"), [(0, "go", 1), (0, "", 0), (5, "go", 0)])
+def test_an_unknown_round_trip_of_a_real_client_is_measured(rtt: int, lang: str, sent: int) -> None:
+    pings: list[Conn] = []
+    conn = Conn(1, rtt_ns=rtt, lang=lang)
+    conn.send_rtt_ping = lambda: pings.append(conn)
+    assert load(Server([conn]))["connections"][0]["rtt"] == f"{rtt}{'ns' if rtt else 's'}"
+    assert len(pings) == sent

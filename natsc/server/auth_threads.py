@@ -1,0 +1,114 @@
+"""Passwords that are compared with a bcrypt hash: off the loop, for one comparison takes as long as its cost says.
+
+Whoever connects can ask for such work before it has proven anything, so it is bounded. THREADS comparisons run at a time,
+each on a short-lived daemon thread (which keeps no process from ending). The clients behind them wait in order: one that
+leaves takes its work with it, and one that waits longer than auth_timeout is closed as if it had never sent CONNECT.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from threading import Thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from natsc._core import Client
+    from natsc.auth.users import Authenticator, Grant
+    from natsc.server.server import Server
+
+THREADS = max(1, min(4, os.cpu_count() or 1))
+
+
+class AuthThreads:
+    """The comparisons of one server. All but _compare runs on the loop's thread."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._waiting: deque[_Comparison] = deque()
+        self._running = 0
+        self._closed = False
+
+    def submit(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
+        """Authenticates a client by what it sent, and calls then(client, grant) unless it has gone meanwhile."""
+        client.expect_connect(int(self._server.options.auth_timeout * 1_000_000_000))
+        self._waiting.append(_Comparison(client, then))
+        self._start_next()
+
+    def close(self) -> None:
+        """Drops what waits, and the verdicts of what runs."""
+        self._closed = True
+        self._waiting.clear()
+
+    def _start_next(self) -> None:
+        while self._waiting and self._running < THREADS:
+            job = self._waiting.popleft()
+            if not job.client.closing:
+                job.client.stop_auth_timer()
+                self._start(job)
+
+    def _start(self, job: _Comparison) -> None:
+        self._running += 1
+        job.begin(self._server.auth)
+        Thread(target=self._compare, args=(job,), name="natsc-auth", daemon=True).start()
+
+    def _compare(self, job: _Comparison) -> None:
+        job.run()
+        try:
+            self._server.loop.call_soon_threadsafe(self._done, job)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits for the verdict
+
+    def _done(self, job: _Comparison) -> None:
+        self._running -= 1
+        if self._closed:
+            return
+        if not job.client.closing:
+            if job.auth is not self._server.auth:  # a reload meanwhile: its rules count
+                self._start(job)
+                return
+            self._conclude(job)
+            self._server.engine.end_turn()
+        self._start_next()
+
+    def _conclude(self, job: _Comparison) -> None:
+        server, client = self._server, job.client
+        for text in job.debug:
+            server.log_client(client, "debug", text)
+        for text in job.warnings:
+            server.log.warn(text)
+        if job.failure is not None:
+            server.log_client(client, "error", f"authentication failed: {type(job.failure).__name__}: {job.failure}")
+        job.then(client, job.grant)
+        client.conn.resume()
+
+
+class _Comparison:
+    """One client's authentication, and what came of it."""
+
+    __slots__ = ("auth", "client", "connect", "debug", "failure", "grant", "then", "tls", "warnings")
+
+    def __init__(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
+        self.client = client
+        self.then = then
+        self.connect: dict[str, Any] = client.opts or {}
+        self.tls = client.conn.tls
+
+    def begin(self, auth: Authenticator) -> None:
+        self.auth = auth
+        self.debug: list[str] = []
+        self.warnings: list[str] = []
+        self.failure: Exception | None = None
+        self.grant: Grant | None = None
+
+    def run(self) -> None:
+        """On a thread. Whatever goes wrong refuses."""
+        try:
+            self.grant = self.auth.authenticate(
+                self.connect, tls=self.tls, debug=self.debug.append, warn=self.warnings.append
+            )
+        except Exception as error:  # noqa: BLE001: logged when it is back on the loop
+            self.failure = error
