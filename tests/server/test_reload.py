@@ -118,7 +118,6 @@ class TestRefused:
             ("max_subs: 5", "max_subs: 6", "config reload not supported for MaxSubs: old=5, new=6"),
             ("", "max_pending: 10MB", "config reload not supported for MaxPending: old=67108864, new=10485760"),
             ("", 'lame_duck_duration: "40s"', "config reload not supported for LameDuckDuration: old=2m0s, new=40s"),
-            ("", "client_advertise: 'a:'", 'invalid ClientAdvertise value of a:, err=strconv.Atoi: parsing "": invalid syntax'),
             ("", "max_payload: 100MB", "max_payload (104857600) cannot be higher than max_pending (67108864)"),
             ("", "system_account: A\naccounts { A {} }", "config reload not supported for SystemAccount: old=, new=A"),
             ("", "leafnodes { port: -1 }", 'config reload not supported for LeafNode: field "Host": old=, new=0.0.0.0'),
