@@ -246,7 +246,7 @@ class TestStop:
             socket.create_connection(("127.0.0.1", port), 5)
 
     def test_while_messages_wait(self, start, dial):
-        server = start()
+        server = start('write_deadline: "1s"\n')
         slow, fast = dial(server).ready().sub("s"), dial(server).ready()
         slow.flush()
         for _ in range(100):
