@@ -52,7 +52,7 @@ def scaled(value: float, suffix: str) -> str:
 
 UNITS: dict[str, Callable[[float], str]] = {
     "msgs/s": lambda v: scaled(v, "/s"),
-    "us": lambda v: f"{v:.0f} µs" if v < 10000 else f"{v / 1000:.1f} ms",
+    "us": lambda v: f"{v:.0f} µs" if v < 1000 else f"{v / 1000:.3g} ms",
     "ms": lambda v: f"{v:.1f} ms",
     "bytes": lambda v: f"{v / 1e6:.1f} MB" if v >= 1e5 else f"{v / 1e3:.3g} KB" if v >= 1e3 else f"{v:.0f} B",
     "%": lambda v: f"{v:.0f} %",
@@ -116,13 +116,13 @@ STYLE = """
   .page { fill: #ffffff; stroke: #d0d7de; } .text { fill: #1f2328; } .soft { fill: #59636e; }
   .good { fill: #1a7f64; } .even { fill: #818b98; } .poor { fill: #bc6c25; }
   .one { stroke: #59636e; } .grid { stroke: #d0d7de; }
-  .halo { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; }
+  .halo { fill: #ffffff; stroke: #ffffff; stroke-width: 4px; }
   text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; }
   .small { font-size: 12px; } .h1 { font-size: 16px; } .bold { font-weight: 600; } .end { text-anchor: end; }
   @media (prefers-color-scheme: dark) {
     .page { fill: #151b23; stroke: #3d444d; } .text { fill: #f0f6fc; } .soft { fill: #9198a1; }
     .good { fill: #3fb68b; } .even { fill: #656c76; } .poor { fill: #e09b57; }
-    .one { stroke: #9198a1; } .grid { stroke: #3d444d; } .halo { stroke: #151b23; }
+    .one { stroke: #9198a1; } .grid { stroke: #3d444d; } .halo { fill: #151b23; stroke: #151b23; }
   }
 """
 
@@ -142,7 +142,10 @@ def axis_steps(largest: float) -> list[int]:
 
 
 def svg_row(row: Row, y: float, scale: float) -> list[str]:
-    """Label, bar, ratio and both values of one row, whose top is at y; `scale` is pixels a unit of ratio."""
+    """Label, bar, ratio and both values of one row, whose top is at y; `scale` is pixels a unit of ratio.
+
+    The ratio stands on a halo, which hides the grid line behind it.
+    """
     natsc, reference, ratio = shown(row)
     length = max(2.0, row.ratio * scale)
     css = "good" if row.ratio > 1 + NOISE else "poor" if row.ratio < 1 - NOISE else "even"
@@ -150,7 +153,8 @@ def svg_row(row: Row, y: float, scale: float) -> list[str]:
         f"<g><title>{escape(f'{row.title}: natsc {natsc}, nats-server {reference}')}</title>",
         svg_text(LABEL_X, y + 16, row.title, "text"),
         f'<rect x="{BAR_X}" y="{y + 4:g}" width="{length:.1f}" height="{ROW_H - 8}" rx="2" class="{css}"/>',
-        svg_text(BAR_X + length + 6, y + 16, ratio, "text bold halo"),
+        svg_text(BAR_X + length + 6, y + 16, ratio, "halo bold"),
+        svg_text(BAR_X + length + 6, y + 16, ratio, "text bold"),
         svg_text(WIDTH - 110, y + 16, natsc, "text end"),
         svg_text(WIDTH - 20, y + 16, reference, "soft end"),
         "</g>",

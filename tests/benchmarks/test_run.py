@@ -64,7 +64,7 @@ def test_ratio_of_nothing_is_zero(run: ModuleType) -> None:
         (999, "msgs/s", "999 /s"),
         (999_999, "msgs/s", "1 M/s"),
         (86.4, "us", "86 µs"),
-        (24_700, "us", "24.7 ms"),
+        (6_390, "us", "6.39 ms"),
         (14_300_000, "bytes", "14.3 MB"),
         (46_720, "bytes", "46.7 KB"),
         (350, "bytes", "350 B"),
