@@ -1,16 +1,27 @@
-"""Builds the compiled half. Everything else about the package is in pyproject.toml."""
+"""Builds the compiled half. Everything else about the package is in pyproject.toml.
+
+For builds that tests use (tests/fuzz/engine_build.py puts them into directories of their own):
+NATSC_SANITIZE=address,undefined  for the sanitizers
+NATSC_COVERAGE=fuzzer             for coverage-guided fuzzing
+NATSC_COVERAGE=lines              for gcov, by lines of the .pyx files
+"""
 
 import os
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-# NATSC_SANITIZE=address,undefined builds for the sanitizers; NATSC_COVERAGE=1 for coverage-guided fuzzing.
 flags = ["-O3", "-fno-semantic-interposition", "-Wno-unused-function"]
 link = []
+coverage = os.environ.get("NATSC_COVERAGE")
 if os.environ.get("NATSC_SANITIZE"):
-    flags = ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={os.environ['NATSC_SANITIZE']}"]
     link = [f"-fsanitize={os.environ['NATSC_SANITIZE']}"]
+    flags = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", *link]
+elif coverage == "fuzzer":
+    flags = ["-O1", "-g", "-fsanitize-coverage=trace-pc,trace-cmp"]
+elif coverage == "lines":
+    link = ["--coverage"]
+    flags = ["-O0", *link]
 
 MODULES = [
     "engine.buffer", "engine.timers", "engine.subject", "engine.sublist", "engine.permissions", "engine.parser",
@@ -25,5 +36,6 @@ setup(
             for name in MODULES
         ],
         compiler_directives={"language_level": "3", "cdivision": True, "embedsignature": True},
+        emit_linenums=coverage == "lines",
     ),
 )

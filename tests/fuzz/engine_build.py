@@ -1,0 +1,164 @@
+"""Builds the compiled modules into a directory of their own: for sanitizers, coverage and mutants.
+
+    python tests/fuzz/engine_build.py sanitize --test     build with -fsanitize=address,undefined and pass tests/engine
+    python tests/fuzz/engine_build.py lines --test        build for gcov and show which lines of the engine tests/engine reach
+    python tests/fuzz/engine_build.py fuzzer              build for tests/fuzz/atheris_engine.py
+
+A build lies in build/variants/<name> (or --into), is a copy of natsc/ as it stands, and is made again only where a source
+changed. It is used by having that directory first on PYTHONPATH, and as the working directory for `python -m pytest`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VARIANTS = ROOT / "build" / "variants"
+ENVIRONMENTS = {
+    "plain": {},
+    "sanitize": {"NATSC_SANITIZE": "address,undefined"},
+    "lines": {"NATSC_COVERAGE": "lines"},
+    "fuzzer": {"NATSC_COVERAGE": "fuzzer"},
+}
+SUFFIXES = {".py", ".pyx", ".pxd", ".pyi"}
+BUILD_TIMEOUT_S = 1800
+
+
+def copy_sources(into: Path) -> None:
+    """natsc/ and setup.py, without anything built; files that are the same stay untouched, so their builds stay valid."""
+    wanted = {Path("setup.py")}
+    wanted |= {p.relative_to(ROOT) for p in (ROOT / "natsc").rglob("*") if p.suffix in SUFFIXES}
+    for name in wanted:
+        target = into / name
+        text = (ROOT / name).read_bytes()
+        if not target.exists() or target.read_bytes() != text:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(text)
+    for old in (into / "natsc").rglob("*"):
+        if old.suffix in SUFFIXES and old.relative_to(into) not in wanted:
+            old.unlink()
+
+
+def compile_in(into: Path, variant: str) -> None:
+    """Compile what changed in a copied tree. Raises CalledProcessError with the compiler's output in its text."""
+    environment = {**os.environ, **ENVIRONMENTS[variant]}
+    command = ["nice", sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=into, env=environment, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
+    if done.returncode:
+        sys.stderr.write(done.stdout + done.stderr)
+        done.check_returncode()
+
+
+def build(variant: str, into: Path | None = None) -> Path:
+    """The directory with this variant, built where it isn't yet."""
+    into = into or VARIANTS / variant
+    copy_sources(into)
+    compile_in(into, variant)
+    return into
+
+
+def sanitizer_environment() -> dict[str, str]:
+    """What a process needs to run a sanitized build: the runtime first, Python's own allocator out of the way.
+
+    Leaks are not looked for: the interpreter itself leaves much behind at its end.
+    """
+    runtimes = [
+        subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    return {
+        "LD_PRELOAD": " ".join(runtimes),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    }
+
+
+def run_tests(variant: str, into: Path, arguments: list[str]) -> int:
+    """tests/engine on this build."""
+    environment = {**os.environ, "PYTHONPATH": str(into)}
+    if variant == "sanitize":
+        environment |= sanitizer_environment()
+    command = ["nice", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "engine")]
+    return subprocess.run([*command, "--timeout=600", *arguments], cwd=into, env=environment, check=False).returncode
+
+
+def line_coverage(into: Path, names: tuple[str, ...] = ()) -> dict[str, tuple[int, int, list[str]]]:
+    """Per source file: lines reached, lines that could be, and those missed, as "<line>: <text>". From gcov.
+
+    A line counts as reached if one of the C lines made from it is. Declarations and def lines aren't counted.
+    """
+    reached: dict[str, dict[int, bool]] = {}
+    texts: dict[str, dict[int, str]] = {}
+    for data in sorted(into.glob("build/temp*/natsc/**/*.gcda")):
+        done = subprocess.run(["gcov", "-t", data.name], cwd=data.parent, capture_output=True, text=True, check=True)
+        source = None
+        for line in done.stdout.splitlines():
+            match = re.match(r" *([^:]+): *(\d+):(.*)", line)
+            if match is None:
+                continue
+            count, number, text = match.group(1), int(match.group(2)), match.group(3)
+            if number == 0:
+                if text.startswith("Source:"):
+                    source = text[len("Source:"):]
+                continue
+            if source is None or count == "-" or not source.endswith((".pyx", ".pxd")) or not is_code(text):
+                continue
+            name = source[source.rindex("natsc/") :]
+            lines = reached.setdefault(name, {})
+            lines[number] = lines.get(number, False) or not count.startswith(("#", "="))
+            texts.setdefault(name, {})[number] = text
+    return {
+        name: (
+            sum(lines.values()),
+            len(lines),
+            [f"{n}: {texts[name][n].strip()}" for n, hit in sorted(lines.items()) if not hit],
+        )
+        for name, lines in sorted(reached.items())
+        if not names or name in names
+    }
+
+
+def is_code(text: str) -> bool:
+    text = text.strip()
+    return bool(text) and not text.startswith(("cdef ", "def ", "cimport ", "from ", "import ", "class ", "#", '"""', "@"))
+
+
+def forget_coverage(into: Path) -> None:
+    for data in into.glob("build/temp*/natsc/**/*.gcda"):
+        data.unlink()
+
+
+def print_coverage(coverage: dict[str, tuple[int, int, list[str]]]) -> None:
+    for name, (hit, total, missed) in coverage.items():
+        print(f"{name}: {hit} of {total} lines, {100 * hit / total:.1f} %")
+        for line in missed:
+            print(f"    missed {line}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="builds of the compiled modules for tests", allow_abbrev=False)
+    parser.add_argument("variant", choices=ENVIRONMENTS)
+    parser.add_argument("--into", type=Path, help="the directory; build/variants/<variant> without it")
+    parser.add_argument("--test", action="store_true", help="run tests/engine on it; more arguments go to pytest")
+    args, rest = parser.parse_known_args()
+    into = build(args.variant, args.into)
+    print(into)
+    if not args.test:
+        return 0
+    if args.variant == "lines":
+        forget_coverage(into)
+    code = run_tests(args.variant, into, rest)
+    if args.variant == "lines":
+        print_coverage(line_coverage(into))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
