@@ -1,8 +1,9 @@
-"""What may come before the protocol: a PROXY header, the choice between TLS and plain, the TLS handshake; then TLS itself.
+"""What may come before the protocol: a PROXY header, the choice between TLS and plain, the handshake; then TLS itself.
 
 An Opening is the Stage of a connection (natsc/net/protocol.pyx). It goes away where the connection turns out plain, and
-stays where it is TLS. The order is the reference's: INFO in clear, unless the handshake comes first; a PROXY header; then TLS
-where it is required or, with allow_non_tls, where the client's first byte begins a handshake.
+stays where it is TLS. The order is the reference's: INFO in clear, unless the handshake comes first; a PROXY header;
+then TLS where it is required or, with allow_non_tls, where the client's first byte begins a handshake. So are the
+timeouts, and what is logged where one of these fails.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Passwords that are compared with a bcrypt hash: off the loop, for one comparison takes as long as its cost says.
 
-Whoever connects can ask for such work before it has proven anything, so it is bounded. THREADS comparisons run at a time,
-each on a short-lived daemon thread (which keeps no process from ending). The clients behind them wait in order: one that
-leaves takes its work with it, and one that waits longer than auth_timeout is closed as if it had never sent CONNECT.
+Whoever connects can ask for such work before it has proven anything, so it is bounded. THREADS comparisons run at a
+time, each on a short-lived daemon thread (which keeps no process from ending). The clients behind them wait in order:
+one that leaves takes its work with it, and one that waits longer than auth_timeout is closed as if it had never sent
+CONNECT.
 """
 
 from __future__ import annotations
