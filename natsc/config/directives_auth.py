@@ -197,7 +197,6 @@ def parse_users(last: Last, block: Any, report: Report) -> tuple[list[NkeyUser],
             elif name in ("allowed_connection_types", "connection_types", "clients"):
                 types = _connection_types(token, last, value, report)
                 nkey_user.allowed_connection_types = user.allowed_connection_types = types
-                report.refused.append("allowed_connection_types")
             elif name == "proxy_required":
                 nkey_user.proxy_required = user.proxy_required = as_bool(value)
                 if value:

@@ -72,8 +72,6 @@ def tls(last: Last, key: str, token: Token | None, value: Any, opts: Options, re
     opts.tls_map = config.map
     opts.tls_pinned_certs = config.pinned_certs
     opts.tls_rate_limit = config.rate_limit
-    if config.rate_limit:
-        report.unsupported.append("connection_rate_limit")
     opts.tls_handshake_first = config.handshake_first
     opts.tls_handshake_first_fallback = config.fallback_delay
 

@@ -165,7 +165,6 @@ def test_what_natsc_lacks_is_named(text: str, name: str) -> None:
         (f"authorization {{auth_callout {{issuer: {ISSUER}, auth_users: [a]}}}}", "auth_callout"),
         ("authorization {proxy_required: true}", "proxy_required"),
         ("authorization {users: [{user: a, proxy_required: true}]}", "proxy_required"),
-        ("authorization {users: [{user: a, connection_types: [STANDARD]}]}", "allowed_connection_types"),
         (f"proxies {{trusted: [{{key: {NKEY}}}]}}", "proxies"),
         ("trusted_keys: OCAT33MTVU2VUOIMGNGUNXJ66AH2RLSDAF3MUBCYAY5QMIL65NQM6XQG", "trusted_keys"),
         ("ocsp: true", "ocsp"),
