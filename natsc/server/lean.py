@@ -260,5 +260,5 @@ class _Rest:
         assert module.__spec__ is not None
         loader = module.__loader__ = module.__spec__.loader = self._loaders.pop(module.__name__)
         if not self._packages and self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
         loader.exec_module(module)
