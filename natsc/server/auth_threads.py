@@ -12,6 +12,8 @@ import os
 from collections import deque
 from threading import Thread
 
+from natsc import errors
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from natsc._core import Client
     from natsc.auth.users import Authenticator, Grant
+    from natsc.clock import Timer
     from natsc.server.server import Server
 
 THREADS = max(1, min(4, os.cpu_count() or 1))
@@ -35,9 +38,20 @@ class AuthThreads:
 
     def submit(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
         """Authenticates a client by what it sent, and calls then(client, grant) unless it has gone meanwhile."""
-        client.expect_connect(int(self._server.options.auth_timeout * 1_000_000_000))
-        self._waiting.append(_Comparison(client, then))
-        self._start_next()
+        job = _Comparison(client, then)
+        if self._running < THREADS:
+            self._start(job)
+            return
+        self._waiting.append(job)
+        job.timer = self._server.clock.call_later(self._server.options.auth_timeout, lambda: self._late(client))
+
+    def _late(self, client: Client) -> None:
+        """It has waited too long, and is dropped when its turn comes."""
+        if not client.closing:
+            self._server.log_client(client, "debug", "Authentication Timeout")
+            client.send_err(errors.AUTHENTICATION_TIMED_OUT)
+            client.close(errors.AUTHENTICATION_TIMEOUT)
+            self._server.engine.end_turn()
 
     def close(self) -> None:
         """Drops what waits, and the verdicts of what runs."""
@@ -47,8 +61,9 @@ class AuthThreads:
     def _start_next(self) -> None:
         while self._waiting and self._running < THREADS:
             job = self._waiting.popleft()
+            if job.timer is not None:
+                job.timer.cancel()
             if not job.client.closing:
-                job.client.stop_auth_timer()
                 self._start(job)
 
     def _start(self, job: _Comparison) -> None:
@@ -90,13 +105,14 @@ class AuthThreads:
 class _Comparison:
     """One client's authentication, and what came of it."""
 
-    __slots__ = ("auth", "client", "connect", "debug", "failure", "grant", "then", "tls", "warnings")
+    __slots__ = ("auth", "client", "connect", "debug", "failure", "grant", "then", "timer", "tls", "warnings")
 
     def __init__(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
         self.client = client
         self.then = then
         self.connect: dict[str, Any] = client.opts or {}
         self.tls = client.conn.tls
+        self.timer: Timer | None = None  # while it waits
 
     def begin(self, auth: Authenticator) -> None:
         self.auth = auth
@@ -111,5 +127,5 @@ class _Comparison:
             self.grant = self.auth.authenticate(
                 self.connect, tls=self.tls, debug=self.debug.append, warn=self.warnings.append
             )
-        except Exception as error:  # noqa: BLE001: logged when it is back on the loop
+        except Exception as error:  # logged when it is back on the loop
             self.failure = error

@@ -1,4 +1,4 @@
-"""What comes before the protocol, on connections without sockets and a clock that stands still: timeouts and failures."""
+"""What comes before the protocol: timeouts and failures. Connections have no sockets here, and the clock stands still."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from natsc.net.protocol import ClientProtocol
 
 from natsc.net.listener import ClientListener
-from natsc.net.protocol import ClientProtocol
 from tests.certs import Authority
 from tests.server.bench import Bench
 
@@ -145,7 +145,10 @@ class TestHandshake:
         ]
         assert bytes(peer.transport.sent).count(b"\r\n") == 1  # nothing but INFO
 
-    @pytest.mark.parametrize(("size", "cause"), [(0, "EOF"), (1, "unexpected EOF"), (5, "unexpected EOF"), (99, "unexpected EOF"), (None, "EOF")])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("size", "cause"),
+        [(0, "EOF"), (1, "unexpected EOF"), (5, "unexpected EOF"), (99, "unexpected EOF"), (None, "EOF")],
+    )
     def test_a_peer_that_leaves(self, connect, hello, size, cause):
         peer = connect(tls="")
         if size != 0:
