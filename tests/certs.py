@@ -15,6 +15,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Attribute = tuple[x509.ObjectIdentifier, str]
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+    key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
 
 def name(*relative_names: Attribute | list[Attribute]) -> x509.Name:
     """A subject: each argument is one relative name, a list of attributes where it has several values."""
@@ -102,7 +107,14 @@ class Authority:
             .not_valid_after(now - day if expired else now + day)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
-        if not ca:
+        # Key identifiers and an authority's key usage: Python 3.13's default contexts insist on them.
+        signer = (issuer.key if issuer else key).public_key()
+        if ca:
+            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(signer), critical=False)
+            builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
+        else:
+            identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer)
+            builder = builder.add_extension(identifier, critical=False)
             usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if alternative_names:
