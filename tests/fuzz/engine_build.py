@@ -106,7 +106,7 @@ def line_coverage(into: Path, names: tuple[str, ...] = ()) -> dict[str, tuple[in
             count, number, text = match.group(1), int(match.group(2)), match.group(3)
             if number == 0:
                 if text.startswith("Source:"):
-                    source = text[len("Source:"):]
+                    source = text[len("Source:") :]
                 continue
             if source is None or count == "-" or not source.endswith((".pyx", ".pxd")) or not is_code(text):
                 continue
@@ -127,7 +127,9 @@ def line_coverage(into: Path, names: tuple[str, ...] = ()) -> dict[str, tuple[in
 
 def is_code(text: str) -> bool:
     text = text.strip()
-    return bool(text) and not text.startswith(("cdef ", "def ", "cimport ", "from ", "import ", "class ", "#", '"""', "@"))
+    return bool(text) and not text.startswith(
+        ("cdef ", "def ", "cimport ", "from ", "import ", "class ", "#", '"""', "@")
+    )
 
 
 def forget_coverage(into: Path) -> None:

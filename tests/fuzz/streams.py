@@ -365,6 +365,8 @@ def resize(op: bytes, by: int) -> bytes:
     return head + blank + b"%d" % (int(number) + by) + end + rest if number.isdigit() else op
 
 
+# A client's -ERR ends a connection; nats-server still obeys what the same read brought after it.
+CLIENT_ERROR = re.compile(rb"(?i)-err[^\n]*\n")
 LONE_CR = re.compile(rb"\r(?!\n)")
 
 
@@ -420,6 +422,8 @@ def mutated_step(generator: Generator, connection: int, bounded: list[bool]) -> 
         index = int(generator.random() * len(ops))
         ops[index] = mutate(ops[index], generator) if generator.random() < 0.9 else generator.odd_connect()
     data = without_lone_cr(b"".join(ops))
+    if said := CLIENT_ERROR.search(data):
+        data = data[: said.end()]
     at = 0
     for index, op in enumerate(ops):
         ops[index] = data[at : at + len(op)]
