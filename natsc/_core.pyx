@@ -25,6 +25,7 @@ from natsc.engine.account cimport Account, close_client, free_graves, join_accou
 from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
 from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
                                   start_ping)
+from natsc.engine.parser cimport squeeze
 from natsc.engine.permissions cimport Permissions, may_subscribe
 from natsc.engine.sublist cimport cache_free, cache_init, sub_subject, sublist_init, sublist_match
 from natsc.engine.timers cimport timer_cancel, timers_fire
@@ -45,6 +46,7 @@ cdef extern from "time.h" nogil:
 cdef enum:
     SHARED_SIZE = 262144        # one read buffer for all connections
     TAIL_KEEP = 4096            # a longer tail's memory goes back once it is consumed
+    TAIL_SQUEEZE = 1024         # a longer tail that is no payload is looked through for what can be dropped
     TICK_LIMIT = 100000         # timers fired in one tick: bounds a jump of the clock
     CACHE_BITS = 13             # 8192 cached matches
     RTT_PING_AFTER_NS = 2000000000
@@ -244,6 +246,7 @@ cdef class Engine:
             c.tail_len = total - used
         else:
             keep_tail(c, base + used, total - used)
+        trim_tail(c)
         return used
 
     def receive(self, Client client not None, const uint8_t[::1] data not None) -> None:
@@ -256,6 +259,7 @@ cdef class Engine:
         if c.tail_len == 0 and not c.suspended:
             used = receive(&self.e, c, <const char*>&data[0], n)
             keep_tail(c, <const char*>&data[0] + used, n - used)
+            trim_tail(c)
             return
         reserve_tail(c, c.tail_len + n)
         memcpy(c.tail + c.tail_len, &data[0], n)
@@ -267,6 +271,7 @@ cdef class Engine:
         if c.tail != NULL and used:
             memmove(c.tail, c.tail + used, c.tail_len - used)
             c.tail_len -= used
+        trim_tail(c)
 
     def resume(self, Client client not None) -> None:
         """Go on with the input that came while authentication was pending."""
@@ -405,14 +410,25 @@ cdef bint reserve_tail(client_t* c, Py_ssize_t n) except False:
 
 cdef void keep_tail(client_t* c, const char* p, Py_ssize_t n) noexcept:
     """Keep n bytes of input that are no whole operation yet."""
-    if n == 0:
-        if c.tail_cap > TAIL_KEEP:
-            free(c.tail)
-            c.tail = NULL
-            c.tail_cap = 0
-    elif reserve_tail(c, n):
+    if n and reserve_tail(c, n):
         memcpy(c.tail, p, n)
     c.tail_len = n
+
+
+cdef void trim_tail(client_t* c) noexcept:
+    """Give back what the tail doesn't need: an operation that never ends must not pile up."""
+    cdef char* less
+    if c.tail_len > TAIL_SQUEEZE and c.need == 0 and not c.suspended:
+        c.tail_len = squeeze(c.tail, c.tail_len)
+        if c.tail_len <= TAIL_SQUEEZE < c.tail_cap:
+            less = <char*>realloc(c.tail, TAIL_SQUEEZE)
+            if less != NULL:
+                c.tail = less
+                c.tail_cap = TAIL_SQUEEZE
+    if c.tail_len == 0 and c.tail_cap > TAIL_KEEP:
+        free(c.tail)
+        c.tail = NULL
+        c.tail_cap = 0
 
 
 @cython.no_gc_clear     # __dealloc__ needs the engine
@@ -604,6 +620,11 @@ cdef class Client:
     @property
     def pending_bytes(self) -> int:
         return pending_bytes(self.c)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory for input that is no whole operation yet."""
+        return self.c.tail_cap
 
     @property
     def max_pending(self) -> int:

@@ -16,10 +16,10 @@ from libc.string cimport memcmp, memcpy
 
 from natsc.engine.account cimport (SUB_BAD_SUBJECT, add_sub, close_client, find_sub, leave_account, remove_sub,
                                    sub_result_t)
-from natsc.engine.buffer cimport out_reserve
-from natsc.engine.close cimport (AUTHENTICATION_TIMEOUT, MAX_CONTROL_LINE_EXCEEDED, MAX_PAYLOAD_EXCEEDED, PARSE_ERROR,
-                                 PROTOCOL_VIOLATION, STALE_CONNECTION)
-from natsc.engine.deliver cimport deliver_msg, send_no_responders
+from natsc.engine.buffer cimport out_reserve, pending_bytes
+from natsc.engine.close cimport (AUTHENTICATION_TIMEOUT, AUTHENTICATION_VIOLATION, MAX_CONTROL_LINE_EXCEEDED,
+                                 MAX_PAYLOAD_EXCEEDED, PARSE_ERROR, PROTOCOL_VIOLATION, STALE_CONNECTION)
+from natsc.engine.deliver cimport deliver_msg, overflow, send_no_responders
 from natsc.engine.hooks cimport (CONNECT_PENDING, VIOLATION_PUBLISH, VIOLATION_REPLY, VIOLATION_SUBSCRIBE,
                                  VIOLATION_TOKENS, hook_connect, hook_error, hook_first_op, hook_first_ping, hook_info,
                                  hook_trace, hook_trace_payload, hook_violation)
@@ -48,6 +48,8 @@ cdef void send_bytes(engine_t* e, client_t* c, const char* text, Py_ssize_t n) n
     if o != NULL:
         memcpy(o, text, n)
         c.out.len += n
+    if unlikely(o == NULL or pending_bytes(c) > c.max_pending):
+        overflow(e, c)      # it asks and asks, and doesn't read the answers
 
 
 cdef void send_err(engine_t* e, client_t* c, const char* text, Py_ssize_t n) noexcept nogil:
@@ -61,6 +63,8 @@ cdef void send_err(engine_t* e, client_t* c, const char* text, Py_ssize_t n) noe
         memcpy(o + 6, text, n)
         memcpy(o + 6 + n, b"'\r\n", 3)
         c.out.len += n + 9
+    if unlikely(o == NULL or pending_bytes(c) > c.max_pending):
+        overflow(e, c)
 
 
 cdef void send_ok(engine_t* e, client_t* c) noexcept nogil:
@@ -391,6 +395,7 @@ cdef const char* step(engine_t* e, client_t* c, const char* p, const char* end) 
     cdef bint resumed = c.need != 0
     if c.slow & SLOW_AUTH and p[0] != 67 and p[0] != 99:
         if not hook_first_op(e, c):
+            close_client(e, c, AUTHENTICATION_VIOLATION)    # the hook has done so, unless it failed
             return NULL
     code = parse_op(p, end, c.max_control_line, &op)
     if code == OP_MORE:
@@ -487,6 +492,11 @@ cdef void settle(engine_t* e, client_t* c, account_t* account, counters_t* befor
     before[0] = c.counters
 
 
+cdef inline bint needs_more(client_t* c, const char* p, const char* end) noexcept nogil:
+    """Whether the operation at p isn't whole. A wrong byte where a CR must be is an error before the last one comes."""
+    return end - p < c.need and not (end - p == c.need - 1 and end[-1] != 13)
+
+
 cdef Py_ssize_t receive(engine_t* e, client_t* c, const char* base, Py_ssize_t n) noexcept nogil:
     """Act on n bytes of input at base. Returns how many were consumed; the rest must come again with more behind it.
 
@@ -501,9 +511,9 @@ cdef Py_ssize_t receive(engine_t* e, client_t* c, const char* base, Py_ssize_t n
         if c.slow == 0:
             q = p
             p = publish_run(e, c, p, end)
-            if c.closing or p == end or end - p < c.need:
+            if c.closing or p == end or needs_more(c, p, end):
                 break
-        elif end - p < c.need:
+        elif needs_more(c, p, end):
             break
         q = step(e, c, p, end)
         if q == NULL:

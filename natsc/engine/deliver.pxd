@@ -4,5 +4,6 @@ from libc.stdint cimport uint32_t
 
 from natsc.engine.types cimport client_t, engine_t, match_t, msg_t
 
+cdef void overflow(engine_t* e, client_t* c) noexcept nogil
 cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) noexcept nogil
 cdef void send_no_responders(engine_t* e, client_t* c, msg_t* msg) noexcept nogil

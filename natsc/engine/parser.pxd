@@ -52,6 +52,7 @@ cdef int parse_op(const char* p, const char* end, Py_ssize_t max_control_line, o
 cdef bint parse_pub_args(const char* arg, Py_ssize_t n, bint with_headers, pub_t* pub) noexcept nogil
 cdef int split_args(const char* p, Py_ssize_t n, bint line_ends, arg_t* out, int cap) noexcept nogil
 cdef Py_ssize_t parse_size(const char* p, Py_ssize_t n) noexcept nogil
+cdef Py_ssize_t squeeze(char* p, Py_ssize_t n) noexcept nogil
 
 
 cdef inline const char* parse_pub_fast(const char* p, const char* end, const char* hint, Py_ssize_t hint_len,

@@ -2,7 +2,8 @@
 
 Design: parse_op looks at the input from the start of an operation and says what it is and where its control line ends. It
 keeps nothing: an operation that isn't whole is looked at again when more input has come (a control line is short, and
-bounded by max_control_line). So how the input is split can't change what is parsed.
+bounded by max_control_line; what doesn't count against that, squeeze drops). So how the input is split can't change what
+is parsed.
 
 Oddities that are the reference's too, and that clients may see:
 - the first byte behind the blanks belongs to the arguments, whatever it is, a line feed included;
@@ -10,7 +11,7 @@ Oddities that are the reference's too, and that clients may see:
 - PING, PONG and +OK take anything up to the line feed.
 """
 
-from libc.string cimport memchr
+from libc.string cimport memchr, memmove
 
 # The verbs, with the number that nats-server's parser gives to the state behind the first letter (its log lines show it).
 cdef struct verb_t:
@@ -114,6 +115,35 @@ cdef int parse_arguments(verb_t* v, const char* p, const char* end, Py_ssize_t m
         op.arg_len -= 1
     op.end = nl + 1
     return OP_LINE_TOO_LONG if op.arg_len > max_control_line else v.op
+
+
+cdef Py_ssize_t squeeze(char* p, Py_ssize_t n) noexcept nogil:
+    """Drop from an operation that isn't whole what has no meaning and no bound: blanks before arguments, all behind PING.
+
+    Returns the new length.
+    """
+    cdef verb_t* v
+    cdef int i, k
+    cdef char* q
+    if memchr(p, 10, n) != NULL:
+        return n
+    for i in range(11):
+        v = &VERBS[i]
+        k = 0
+        while k < v.len and k < n and upper(p[k]) == v.upper[k]:
+            k += 1
+        if k < v.len:
+            continue
+        if not v.arguments:
+            return v.len
+        q = p + v.len
+        while q < p + n and (q[0] == 32 or q[0] == 9):
+            q += 1
+        if q - p <= v.len + 1:
+            return n
+        memmove(p + v.len + 1, q, p + n - q)
+        return n - (q - p - v.len - 1)
+    return n
 
 
 cdef int split_args(const char* p, Py_ssize_t n, bint line_ends, arg_t* out, int cap) noexcept nogil:
