@@ -1,4 +1,4 @@
-"""What comes before the protocol: timeouts and failures. Connections have no sockets here, and the clock stands still."""
+"""What comes before the protocol, on connections without sockets and a clock that stands still."""
 
 from __future__ import annotations
 
