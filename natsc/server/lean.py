@@ -23,6 +23,7 @@ This is for the process that main.py runs. Embedded in another program, natsc ta
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import sys
 from types import FunctionType, ModuleType
 
@@ -159,6 +160,9 @@ def _get_logger(name: str | None = None) -> Late:
     return Late(lambda: _real("logging").getLogger(name))
 
 
+# The functions that signal wraps in enums; uvloop hands them plain numbers.
+_SIGNAL = ("NSIG", "SIG_DFL", "default_int_handler", "set_wakeup_fd", "siginterrupt", "signal")
+
 # What is put off, and what is read of it meanwhile.
 _TABLE: dict[str, dict[str, object]] = {
     "asyncio.base_events": {},
@@ -178,6 +182,7 @@ _TABLE: dict[str, dict[str, object]] = {
     "linecache": {},
     "logging": {"DEBUG": 10, "getLogger": _get_logger},
     "selectors": {},
+    "signal": {name: getattr(_signal, name) for name in _SIGNAL if hasattr(_signal, name)},
     "ssl": {
         "SSL_ERROR_WANT_READ": 2,
         "SSL_ERROR_WANT_WRITE": 3,

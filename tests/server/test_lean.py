@@ -32,8 +32,8 @@ TIMEOUT_S = 20.0
 # What no plain server needs. json and re come with the first CONNECT.
 HEAVY = {
     "asyncio", "asyncio.base_events", "asyncio.sslproto", "bcrypt", "concurrent.futures", "cryptography", "dataclasses",
-    "http", "inspect", "lmdb", "logging", "selectors", "ssl", "structlog", "subprocess", "traceback", "typing",
-    "urllib", "uvloop", "natsc.config.parser", "natsc.net.tls", "natsc.monitor",
+    "http", "inspect", "lmdb", "logging", "selectors", "signal", "ssl", "structlog", "subprocess", "traceback",
+    "typing", "urllib", "uvloop", "natsc.config.parser", "natsc.net.tls", "natsc.monitor",
 }  # fmt: skip
 
 
