@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from natsc.net.protocol import ClientProtocol
 
 from natsc.net.listener import ClientListener
+from natsc.net.protocol import ClientProtocol
 from tests.certs import Authority
 from tests.server.bench import Bench
 
