@@ -1,4 +1,4 @@
-"""Makes what conf/tls.conf and conf/mutual_tls.conf need: an authority, a certificate for localhost, and one for a client.
+"""Makes what conf/tls.conf and conf/mutual_tls.conf need: an authority, and certificates for localhost and a client.
 
     python conf/make_certificates.py [folder]       (conf/certificates, unless given)
 
@@ -26,7 +26,7 @@ def name(text: str) -> x509.Name:
 
 
 def builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     made = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name(issuer)).public_key(key.public_key())
     return made.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + YEAR)
 

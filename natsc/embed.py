@@ -9,8 +9,8 @@ server is mostly one of many: where nothing says otherwise it listens on 127.0.0
 nothing.
 
 Invariants
-1. Nothing that belongs to the program is touched: no signal handler, no logging, no collector, no loop policy, no limit.
-2. start() returns when the server listens and answers; stop(), when every port, file, task and connection is given back.
+1. Nothing that belongs to the program is touched: no signal handler, logging, collector, loop policy or limit.
+2. start() returns when the server listens and answers; stop(), when every port, file and task is given back.
 3. All methods are for the loop's thread. natsc/embed_thread.py is for synchronous code.
 """
 
@@ -20,8 +20,14 @@ import asyncio
 import os
 
 from natsc import errors
-from natsc.config import ConfigError, Options, process_config_file, process_config_string
-from natsc.config import set_baseline_options, validate_options
+from natsc.config import (
+    ConfigError,
+    Options,
+    process_config_file,
+    process_config_string,
+    set_baseline_options,
+    validate_options,
+)
 from natsc.server.log import Log, LogError
 from natsc.server.log_sinks import Sink
 from natsc.server.server import Server as Core
@@ -65,12 +71,17 @@ class Server:
     """One embedded server; see the file's top.
 
     config: a configuration's text. path: a configuration file. log: where log lines go: a callable (level, text) with
-    nats-server's levels ("INF", "WRN", "ERR", "DBG", "TRC"), a file's path, "stderr", or None for where the configuration
-    says, if it does. Raises ConfigError.
+    nats-server's levels ("INF", "WRN", "ERR", "DBG", "TRC"), a file's path, "stderr", or None for where the
+    configuration says, if it does. Raises ConfigError.
     """
 
     def __init__(
-        self, config: str | None = None, *, path: str | os.PathLike[str] | None = None, log: LogSink = None, **directives: Any
+        self,
+        config: str | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        log: LogSink = None,
+        **directives: Any,
     ) -> None:
         self._log_to = log
         self._path = path
@@ -143,7 +154,9 @@ class Server:
             "nats": ("tls" if core.info["tls_required"] else "nats", opts.host),
             "monitoring": ("http" if opts.http_port else "https", opts.http_host),
         }
-        return {name: f"{schemes[name][0]}://{_reachable(schemes[name][1])}:{port}" for name, port in self.ports.items()}
+        return {
+            name: f"{schemes[name][0]}://{_reachable(schemes[name][1])}:{port}" for name, port in self.ports.items()
+        }
 
     @property
     def url(self) -> str:
@@ -174,13 +187,15 @@ class Server:
 
     @property
     def clock(self) -> Clock:
-        """The server's clock: freeze(), advance(seconds) and unfreeze() move PING, authentication and all other timers."""
+        """freeze(), advance(seconds) and unfreeze() move PING, authentication and all other timers at once."""
         return self._running().clock
 
     # Change
 
-    def reload(self, config: str | None = None, *, path: str | os.PathLike[str] | None = None, **directives: Any) -> None:
-        """Takes over another configuration, or the same file's new contents; the keywords of before hold unless given anew.
+    def reload(
+        self, config: str | None = None, *, path: str | os.PathLike[str] | None = None, **directives: Any
+    ) -> None:
+        """Takes over another configuration, or the same file's new contents; keywords of before hold unless given anew.
 
         Raises ConfigError, or natsc.server.reload.ReloadError for what can't change while the server runs: nothing has
         changed then. Accounts made by account() stay.
@@ -397,7 +412,7 @@ def _open_log(opts: Options, to: LogSink) -> Log:
 
 def _reachable(host: str) -> str:
     """A host to connect to, for one that is listened on."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104
+    if host in ("0.0.0.0", "::"):
         return _LOOPBACK
     return f"[{host}]" if ":" in host else host
 

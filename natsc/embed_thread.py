@@ -32,7 +32,12 @@ class ThreadServer:
     """A natsc.Server in a thread; arguments and methods are the same, but for connections in process."""
 
     def __init__(
-        self, config: str | None = None, *, path: str | os.PathLike[str] | None = None, log: LogSink = None, **directives: Any
+        self,
+        config: str | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        log: LogSink = None,
+        **directives: Any,
     ) -> None:
         self._server = Server(config, path=path, log=log, **directives)
         self._loop: AbstractEventLoop | None = None
@@ -105,7 +110,9 @@ class ThreadServer:
 
     # What natsc.Server has
 
-    def reload(self, config: str | None = None, *, path: str | os.PathLike[str] | None = None, **directives: Any) -> None:
+    def reload(
+        self, config: str | None = None, *, path: str | os.PathLike[str] | None = None, **directives: Any
+    ) -> None:
         """See natsc.Server.reload."""
         self._call(lambda: self._server.reload(config, path=path, **directives))
 

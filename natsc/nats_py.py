@@ -1,7 +1,7 @@
 """nats-py clients of an embedded server, connected without a socket.
 
-nats-py has no public way to bring a transport along, so this sets the one that it would make itself; all else, reconnects
-included, is nats-py's.
+nats-py has no public way to bring a transport along, so this sets the one that it would make itself; all else,
+reconnects included, is nats-py's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class InProcessTransport(TcpTransport):
     """Connects to a server in this process, whatever the URL says."""
 
     def __init__(self, server: Server) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._server = server
 
     def __bool__(self) -> bool:

@@ -6,8 +6,8 @@
     natsc_server_factory    natsc_server_factory(config=..., path=..., port=..., ...) starts any number of servers
     natsc_options           to override: what the shared server is configured with
 
-pytest loads this file at every start of every project that has natsc installed: it imports nothing of natsc before a test
-asks for a server.
+pytest loads this file at every start of every project that has natsc installed: it imports nothing of natsc before a
+test asks for a server.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from natsc.oserrors import errno_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from natsc._core import Client
     from natsc.clock import Timer
     from natsc.net.listener import ClientListener
@@ -72,7 +74,7 @@ class Opening:
     def _send_info(self) -> None:
         self._client.send(self._server.info_line(self._client, with_ip=not self._proxy))
 
-    def _wait(self, seconds: float, then: object) -> None:
+    def _wait(self, seconds: float, then: Callable[[], object]) -> None:
         self._stop_timer()
         self._timer = self._server.clock.call_later(seconds, then)
 

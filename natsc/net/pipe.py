@@ -1,10 +1,10 @@
 """A connection without a socket: two asyncio transports back to back, for clients in the server's own process.
 
-The server's end carries the same ClientProtocol as a TCP connection, so everything behaves as it does there: back-pressure,
-slow consumers, limits, drain. TLS and PROXY headers are left out: INFO doesn't ask for them.
+The server's end carries the same ClientProtocol as a TCP connection, so everything behaves as it does there:
+back-pressure, slow consumers, limits, drain. TLS and PROXY headers are left out: INFO doesn't ask for them.
 
-Invariant: a write never calls the other end's protocol; bytes and closes are handed over by the loop, in order. So neither
-protocol is re-entered, and what is written in one turn arrives in one piece.
+Invariant: a write never calls the other end's protocol; bytes and closes are handed over by the loop, in order. So
+neither protocol is re-entered, and what is written in one turn arrives in one piece.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class PipeTransport(asyncio.Transport):
 
 
 def connect(listener: ClientListener, loop: AbstractEventLoop, limit: int) -> tuple[StreamReader, StreamWriter]:
-    """A client's streams to the server of `listener`; limit is the reader's buffer in bytes, as in asyncio.open_connection."""
+    """A client's streams to the server of `listener`; limit: as in asyncio.open_connection."""
     theirs, ours = PipeTransport(loop), PipeTransport(loop)
     theirs.link(ours)
     ours.link(theirs)

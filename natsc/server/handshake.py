@@ -12,6 +12,7 @@ from natsc.config.gotext import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from natsc._core import Client
@@ -64,7 +65,7 @@ def parse_connect(arg: bytes) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in parsed.items():
         name = key.lower()
-        kind = FIELDS.get(name)
+        kind: Any = FIELDS.get(name)
         if kind is None or value is None:
             continue
         # bool is an int to Python, not to JSON
@@ -322,7 +323,7 @@ def redact_connect(arg: bytes) -> str:
 
 
 # What is logged for hook_error's names: level and text of (client, detail, first, second).
-_ERROR_LINES = {
+_ERROR_LINES: dict[str, Callable[[Client, bytes, int, int], tuple[str, str]]] = {
     "parse": lambda c, d, state, i: ("error", f"Client parser ERROR, state={state}, i={i}: proto='{go_quote(d)}...'"),
     "no_headers": lambda c, d, a, b: ("error", "message headers not supported"),
     "pub_args": lambda c, d, a, b: ("error", f"processPub Parse Error: {go_quote(d)}"),

@@ -265,7 +265,7 @@ async def _compare_in_thread(server: Server, clients: list[Client]) -> None:
     """Authenticates connections whose bcrypt hash changed, off the loop and one after the other."""
     for client in clients:
         while not client.closing:
-            auth, connect, tls = server.auth, client.opts, client.conn.tls
+            auth, connect, tls = server.auth, client.opts or {}, client.conn.tls
             grant = await server.loop.run_in_executor(None, partial(auth.authenticate, connect, tls=tls))
             if auth is not server.auth:
                 continue  # reloaded again meanwhile

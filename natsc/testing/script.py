@@ -24,6 +24,8 @@ from natsc.testing.world import World
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from natsc.testing.world import Peer
 
 UNITS_NS = {"ns": 1, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -113,7 +115,8 @@ class _Player:
     def do(self, command: str) -> None:
         word, _, rest = command.partition(" ")
         if word == "world":
-            self.world = World(**{key: int(value) for key, _, value in (o.partition("=") for o in rest.split())})
+            options: dict[str, Any] = {k: int(value) for k, _, value in (o.partition("=") for o in rest.split())}
+            self.world = World(**options)
         elif word == "connect":
             name, _, account = rest.partition(" ")
             self.peers[name] = self.world.connect(name, account or "$G")

@@ -24,7 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from natsc._core import Account, Client
+    from natsc._core import Client
+    from natsc.engine.account import Account
 
 SECOND_NS = 1_000_000_000
 

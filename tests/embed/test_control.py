@@ -98,7 +98,9 @@ async def test_reload_reads_its_file_again(tmp_path: Path) -> None:
         await line.close()
 
 
-@pytest.mark.parametrize(("change", "error"), [({"server_name": "x"}, ReloadError), ({"config": "what"}, natsc.ConfigError)])
+@pytest.mark.parametrize(
+    ("change", "error"), [({"server_name": "x"}, ReloadError), ({"config": "what"}, natsc.ConfigError)]
+)
 async def test_a_reload_that_is_refused_changes_nothing(change: dict[str, str], error: type[Exception]) -> None:
     async with natsc.Server(max_payload=1000) as server:
         with pytest.raises(error):

@@ -159,14 +159,19 @@ async def test_nothing_is_known_of_a_server_that_is_not_running() -> None:
 async def test_text_file_and_keywords_in_this_order(tmp_path: Path) -> None:
     path = tmp_path / "server.conf"
     path.write_text("max_payload: 111\nmax_connections: 5\nserver_name: from-file\n")
-    async with natsc.Server("max_payload: 222\nserver_name: from-text", path=path, server_name="from-keyword") as server:
+    async with natsc.Server(
+        "max_payload: 222\nserver_name: from-text", path=path, server_name="from-keyword"
+    ) as server:
         line = await dial(server)
         assert (line.info["max_payload"], line.info["server_name"]) == (222, "from-keyword")
         await line.close()
 
 
 async def test_keywords_are_whole_directives() -> None:
-    users = {"users": [{"user": 'an "a"', "password": "back\\slash", "permissions": {"publish": ["x.>"]}}], "timeout": 0.5}
+    users = {
+        "users": [{"user": 'an "a"', "password": "back\\slash", "permissions": {"publish": ["x.>"]}}],
+        "timeout": 0.5,
+    }
     async with natsc.Server(authorization=users) as server:
         line = await dial(server, user='an "a"', **{"pass": "back\\slash"})
         line.send("PUB y 0", "")

@@ -33,12 +33,12 @@ def pytest_run(folder: Path, tests: str, *args: str, conftest: str = "") -> str:
 
 
 def test_pytest_starts_without_loading_the_server(tmp_path: Path) -> None:
-    tests = '''
+    tests = """
 import sys
 
 def test_nothing_is_loaded():
     assert sorted(m for m in sys.modules if m.startswith("natsc")) == ["natsc", "natsc.pytest_plugin"]
-'''
+"""
     pytest_run(tmp_path, tests, "-p", "no:asyncio")
 
 
@@ -49,7 +49,8 @@ seen = []
 
 def test_it_serves(natsc_server):
     seen.append(natsc_server.url)
-    assert lines(natsc_server.ports["nats"], QUIET, "SUB x 1", "PUB x 0", "").endswith(b"MSG x 1 0\\r\\n\\r\\nPONG\\r\\n")
+    got = lines(natsc_server.ports["nats"], QUIET, "SUB x 1", "PUB x 0", "")
+    assert got.endswith(b"MSG x 1 0\\r\\n\\r\\nPONG\\r\\n")
 
 def test_the_next_test_has_another(natsc_server):
     assert natsc_server.url not in seen
