@@ -1,4 +1,4 @@
-"""What comes before the protocol, a PROXY header or a TLS handshake: how the server logs where it fails, what monitoring keeps."""
+"""A PROXY header or a TLS handshake before the protocol: what is logged where it fails, what monitoring keeps."""
 
 from __future__ import annotations
 
