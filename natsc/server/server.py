@@ -47,7 +47,7 @@ class StartError(Exception):
 
 
 class Server:
-    """A server on one event loop, which it doesn't own. start() returns when it listens; shutdown() gives back everything."""
+    """A server on one event loop, which it doesn't own. start() returns when it listens; shutdown() gives all back."""
 
     def __init__(self, opts: Options, log: Log, loop: AbstractEventLoop, *, seed: int | None = None) -> None:
         self.options = opts
@@ -130,8 +130,8 @@ class Server:
     def _skip_cids(self, new_accounts: set[str]) -> None:
         """Takes the connection ids that the reference gives to internal clients.
 
-        Two are the system account's (that makes 5 the first client of a plain server), and one belongs to each account that
-        imports services, as all do from a system account.
+        Two are the system account's (that makes 5 the first client of a plain server), and one belongs to each account
+        that imports services, as all do from a system account.
         """
         if self.system_account_name:
             count = len(new_accounts)
@@ -205,7 +205,8 @@ class Server:
             if template is not None:
                 return template.fill(client.cid, ip, client.nonce or b"")
         fields: dict[str, Any] = {
-            **self.info, "client_id": client.cid, "client_ip": ip, "max_payload": _wire_limit(client.max_payload), **more,
+            **self.info, "client_id": client.cid, "client_ip": ip, "max_payload": _wire_limit(client.max_payload),
+            **more,
         }  # fmt: skip
         return info.render(fields)
 
@@ -229,7 +230,7 @@ class Server:
     # Life
 
     async def start(self) -> None:
-        """Opens what the options say and accepts clients. Raises StartError where a port is taken or a file can't be written."""
+        """Opens what the options say and accepts clients. Raises StartError: a port is taken, a file can't be written."""
         from natsc.server import process
 
         opts = self.options
