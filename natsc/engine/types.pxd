@@ -1,7 +1,7 @@
 # The data plane's structs, in one place: read this first.
 #
 # Ownership: an engine owns its clients, accounts, buffers and match cache; a sublist owns its nodes; a client owns its
-# subscriptions. Whatever a turn may still point at (subscriptions, clients) is marked dead and freed at end_turn.
+# subscriptions. A removed subscription is freed at end_turn, a client with its handle: a turn may still point at them.
 # Times are nanoseconds of the engine's monotonic clock, sizes are bytes.
 
 from cpython.ref cimport PyObject
@@ -164,7 +164,6 @@ cdef struct timer_heap_t:
 # Publish and subscribe rules of one user, shared by its connections.
 cdef struct perms_t:
     uint32_t id             # unique in the process's life: match_t.perms_id names it
-    uint32_t refs
     bint has_pub_allow
     bint has_pub_deny
     bint has_sub_allow
@@ -253,7 +252,6 @@ cdef struct client_t:
     uint64_t rtt_start_ns
     uint64_t rtt_ns
     uint64_t progress       # bytes sent so far: whether a blocked client still moves
-    uint64_t blocked_ns     # since when the socket is full; 0 = it is not
     uint64_t stalls
     int32_t pings_out
     bint connected          # CONNECT was accepted
@@ -265,7 +263,6 @@ cdef struct client_t:
     timer_node_t ping_timer
     timer_node_t auth_timer
     timer_node_t write_timer
-    client_t* grave         # next in the engine's list of clients to free at end_turn
     void (*flush)(engine_t* e, client_t* c) noexcept   # set by net/: sends c.out
     # Set by net/ on plain TCP: sends c.out, then the two slices, and returns how many bytes the socket took.
     Py_ssize_t (*send_through)(client_t* c, const char* a, Py_ssize_t n, const char* b, Py_ssize_t m) noexcept nogil
@@ -291,7 +288,6 @@ cdef struct engine_t:
     uint32_t num_dirty
     uint32_t cap_dirty
     sub_t* sub_graves
-    client_t* client_graves
     client_t* stalled_on    # set by deliver: the publisher should wait for this client
     pool_t pool
     timer_heap_t timers

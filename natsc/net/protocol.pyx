@@ -227,7 +227,6 @@ cdef class Connection:
         c.handed = self.transport.get_write_buffer_size()
         if c.handed:
             c.blocked = True
-            c.blocked_ns = e.now_ns
             timer_arm(&e.timers, &c.write_timer, e.now_ns + e.write_deadline_ns, on_write_deadline, c)
 
     def write_raw(self, data):
@@ -245,7 +244,6 @@ cdef class Connection:
         c.progress += c.handed
         c.handed = 0
         c.blocked = False
-        c.blocked_ns = 0
         c.stuck = False
         timer_cancel(&self.engine.e.timers, &c.write_timer)
         self.flush(&self.engine.e, c)
