@@ -11,9 +11,9 @@ from libc.string cimport memcmp
 from natsc.engine.buffer cimport mark_dirty
 from natsc.engine.hooks cimport hook_trace
 from natsc.engine.permissions cimport overlaps_denied
-from natsc.engine.sublist cimport sub_new, sublist_clear, sublist_insert, sublist_remove
+from natsc.engine.sublist cimport sub_new, sublist_clear, sublist_insert, sublist_nodes, sublist_remove
 from natsc.engine.subject cimport has_wildcard
-from natsc.engine.types cimport (SLOW_CLOSING, SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_TRACE, account_t, client_t,
+from natsc.engine.types cimport (SLOW_CLOSING, SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_TRACE, account_t, client_t,
                                  engine_t, hash_bytes, sub_t)
 
 cdef sub_t* DELETED = <sub_t*>1     # a slot of a sid table that probing passes over
@@ -80,6 +80,11 @@ cdef class Account:
     @property
     def out_bytes(self) -> int:
         return self.a.counters.out_bytes
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the subject tree: none are left behind once there is no subscription. Counts them all: for tests."""
+        return sublist_nodes(&self.a.sublist)
 
     def sublist_stats(self) -> dict:
         """Counters of the subject tree since the account was made."""
@@ -203,15 +208,17 @@ cdef void join_account(engine_t* e, client_t* c, account_t* a) noexcept nogil:
     leave_account(e, c)
     c.account = a
     c.last = NULL
-    a.num_clients += 1
-    a.total_conns += 1
+    if not c.special & SPECIAL_INTERNAL:
+        a.num_clients += 1
+        a.total_conns += 1
 
 
 cdef void leave_account(engine_t* e, client_t* c) noexcept nogil:
     if c.account == NULL:
         return
     remove_all_subs(e, c)
-    c.account.num_clients -= 1
+    if not c.special & SPECIAL_INTERNAL:
+        c.account.num_clients -= 1
     c.account = NULL
     c.last = NULL
 

@@ -271,12 +271,16 @@ cdef bint rehash_replies(replies_t* r) noexcept nogil:
 
 
 cdef void reply_remember(engine_t* e, client_t* c, const char* reply, Py_ssize_t n) noexcept nogil:
-    """Let c publish to reply, as far as its allow_responses rule goes; nothing to do where it may anyhow."""
+    """Let c publish to reply, as far as its allow_responses rule goes; nothing to do where it may anyhow.
+
+    As with the reference, a request on a reply subject that c may answer already starts no new count: it takes one answer
+    away from the old one.
+    """
     cdef replies_t* r = c.replies
     cdef reply_t* x
     cdef uint64_t h
     cdef uint32_t i
-    if may_publish_subject(c.perms, reply, n):
+    if may_publish_subject(c.perms, reply, n) or reply_allowed(e, c, reply, n):
         return
     if r == NULL:
         r = c.replies = <replies_t*>calloc(1, sizeof(replies_t))
@@ -284,22 +288,20 @@ cdef void reply_remember(engine_t* e, client_t* c, const char* reply, Py_ssize_t
             return
         r.last_prune_ns = e.now_ns
     h = reply_hash(reply, n)
-    x = reply_find(r, h, reply, n)
-    if x == NULL:
-        if (r.used_slots + 1) * 3 > r.cap * 2 and not rehash_replies(r):
-            return
-        i = <uint32_t>h & (r.cap - 1)
-        while r.items[i].hash > 1:
-            i = (i + 1) & (r.cap - 1)
-        x = &r.items[i]
-        x.subject = <char*>malloc(n)
-        if x.subject == NULL:
-            return
-        memcpy(x.subject, reply, n)
-        r.used_slots += x.hash == 0
-        x.hash = h
-        x.len = <uint32_t>n
-        r.count += 1
+    if (r.used_slots + 1) * 3 > r.cap * 2 and not rehash_replies(r):
+        return
+    i = <uint32_t>h & (r.cap - 1)
+    while r.items[i].hash > 1:
+        i = (i + 1) & (r.cap - 1)
+    x = &r.items[i]
+    x.subject = <char*>malloc(n)
+    if x.subject == NULL:
+        return
+    memcpy(x.subject, reply, n)
+    r.used_slots += x.hash == 0
+    x.hash = h
+    x.len = <uint32_t>n
+    r.count += 1
     x.time_ns = e.now_ns
     x.used = 0
     r.since_prune += 1

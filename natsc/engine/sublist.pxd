@@ -15,6 +15,7 @@ cdef bint sublist_insert(sublist_t* sl, sub_t* s, const char* subject, Py_ssize_
 cdef void sublist_remove(sublist_t* sl, sub_t* s) noexcept nogil
 cdef bint sublist_match(sublist_t* sl, const char* subject, Py_ssize_t n, sub_visitor visit, void* ctx) noexcept nogil
 cdef bint sublist_has_match(sublist_t* sl, const char* subject, Py_ssize_t n) noexcept nogil
+cdef uint64_t sublist_nodes(sublist_t* sl) noexcept nogil
 cdef Py_ssize_t sub_subject(sub_t* s, char* out, Py_ssize_t cap) noexcept nogil
 cdef bint cache_init(engine_t* e, int bits) noexcept nogil
 cdef void cache_free(engine_t* e) noexcept nogil

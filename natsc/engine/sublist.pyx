@@ -315,6 +315,26 @@ cdef Py_ssize_t sub_subject(sub_t* s, char* out, Py_ssize_t cap) noexcept nogil:
         p[0] = 46
 
 
+cdef uint64_t count_below(node_t* n) noexcept nogil:
+    cdef uint64_t count = 0
+    cdef uint32_t i
+    if n.pwc != NULL:
+        count += 1 + count_below(n.pwc)
+    if n.fwc != NULL:
+        count += 1 + count_below(n.fwc)
+    if n.cap == 0:
+        return count + (1 + count_below(<node_t*>n.children) if n.children != NULL else 0)
+    for i in range(n.cap):
+        if (<node_t**>n.children)[i] != NULL:
+            count += 1 + count_below((<node_t**>n.children)[i])
+    return count
+
+
+cdef uint64_t sublist_nodes(sublist_t* sl) noexcept nogil:
+    """How many nodes hang on the root. Looks at all of them, one call a level: for tests."""
+    return count_below(&sl.root)
+
+
 # ---------------------------------------------------------------------------------------------------- match
 
 cdef bint visit_subs(sub_t* s, sub_visitor visit, void* ctx) noexcept nogil:
