@@ -2,7 +2,10 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from natsc.engine.account cimport Account
 from natsc.engine.types cimport client_t, engine_t
+
+cdef class Client
 
 cdef class Engine:
     cdef engine_t e
@@ -10,24 +13,29 @@ cdef class Engine:
     cdef readonly object hooks          # what the engine asks of Python: see engine/hooks.pyx
     cdef dict accounts_by_name
     cdef dict clients_by_cid
+    cdef set internal_clients
     cdef uint64_t last_cid
     cdef public object rearm            # called when the earliest timer moved forward: rearm(when_ns)
     cdef uint64_t armed_ns              # what rearm was told last; 0 = nothing
     cdef readonly bint frozen           # tests: the clock stands still
     cdef int64_t offset_ns              # tests: how far the clock was advanced
     cdef char* shared                   # the read buffer of all connections
+    cdef list requests                  # what internal subscriptions received this turn
     cdef public object release          # called with a Client that end_turn closed
 
     cdef uint64_t read_clock(self) noexcept
+    cdef Client new_client(self, Account account, bint internal)
     cdef Py_ssize_t feed(self, client_t* c, Py_ssize_t n) noexcept
     cdef void consume_tail(self, client_t* c) noexcept
     cdef void end_turn_c(self)
     cdef void close_out(self, Client h)
+    cdef void run_jobs(self)
 
 cdef class Client:
     cdef client_t* c
     cdef readonly Engine engine
     cdef public object conn             # the net/ protocol object that carries it
+    cdef object callback                # of an internal client: gets a Request
     cdef public dict opts               # what CONNECT said
     cdef public str name
     cdef public str lang

@@ -21,7 +21,8 @@ from libc.string cimport memcpy, memmove, memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
 
-from natsc.engine.account cimport Account, close_client, free_graves, join_account, leave_account, remove_sub
+from natsc.engine.account cimport (SUB_ADDED, Account, add_sub, close_client, free_graves, join_account, leave_account,
+                                   remove_sub)
 from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
 from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
                                   start_ping)
@@ -29,8 +30,9 @@ from natsc.engine.parser cimport squeeze
 from natsc.engine.permissions cimport Permissions, may_subscribe
 from natsc.engine.sublist cimport cache_free, cache_init, sub_subject, sublist_init, sublist_match
 from natsc.engine.timers cimport timer_cancel, timers_fire
-from natsc.engine.types cimport (KIND_CLIENT, SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, SPECIAL_DENY,
-                                 SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE, client_t, engine_t, sub_t)
+from natsc.engine.types cimport (KIND_CLIENT, KIND_SYSTEM, SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, SPECIAL_DENY,
+                                 SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE, client_t, engine_t,
+                                 job_t, match_t, msg_t, sub_t)
 
 from natsc.errors import CLOSE_REASONS
 
@@ -81,6 +83,8 @@ cdef class Engine:
         e.hooks = <PyObject*>hooks
         self.accounts_by_name = {}
         self.clients_by_cid = {}
+        self.internal_clients = set()
+        self.requests = []
         self.frozen = frozen
         e.now_ns = 1000000000ULL if frozen else read_ns(CLOCK_MONOTONIC)
         self.defaults.max_payload = 1 << 20
@@ -203,8 +207,7 @@ cdef class Engine:
         self.last_cid += 1
         return self.last_cid
 
-    def connect(self, Account account not None, object conn, str ip, int port) -> Client:
-        """A new client in account. conn carries it: a net/ protocol, or a test."""
+    cdef Client new_client(self, Account account, bint internal):
         cdef Client h = Client.__new__(Client)
         cdef client_t* c = <client_t*>calloc(1, sizeof(client_t))
         if c == NULL:
@@ -212,23 +215,30 @@ cdef class Engine:
         c[0] = self.defaults
         h.c = c
         h.engine = self
-        h.conn = conn
-        h.ip = ip
-        h.port = port
         h.name = h.lang = h.version = h.user = ""
+        h.account = account
         self.read_clock()
-        self.last_cid += 1
-        c.cid = self.last_cid
-        c.kind = KIND_CLIENT
+        c.kind = KIND_SYSTEM if internal else KIND_CLIENT
         c.handle = <PyObject*>h
         c.start_ns = c.last_ns = c.last_in_ns = self.e.now_ns
         h.start_wall_ns = <int64_t>read_ns(CLOCK_REALTIME) + self.offset_ns
         h.wall_offset_ns = h.start_wall_ns - <int64_t>self.e.now_ns
+        if internal:
+            c.special = SPECIAL_INTERNAL
+        join_account(&self.e, c, &account.a)
+        return h
+
+    def connect(self, Account account not None, object conn, str ip, int port) -> Client:
+        """A new client in account. conn carries it: a net/ protocol, or a test."""
+        cdef Client h = self.new_client(account, False)
+        self.last_cid += 1
+        h.c.cid = self.last_cid
+        h.conn = conn
+        h.ip = ip
+        h.port = port
         if self.e.trace:
             h.set_trace(True)
-        h.account = account
-        join_account(&self.e, c, &account.a)
-        self.clients_by_cid[c.cid] = h
+        self.clients_by_cid[h.c.cid] = h
         return h
 
     # -------------------------------------------------------------------------------------------- turns
@@ -289,6 +299,8 @@ cdef class Engine:
         cdef engine_t* e = &self.e
         cdef client_t* c
         cdef uint32_t i = 0
+        if e.jobs != NULL or self.requests:
+            self.run_jobs()
         while i < e.num_dirty:
             c = e.dirty[i]
             i += 1
@@ -304,6 +316,22 @@ cdef class Engine:
             if self.rearm is not None:
                 self.rearm(self.armed_ns)
 
+    cdef void run_jobs(self):
+        """What messages of this turn have caused, and what that causes, until nothing is left."""
+        cdef engine_t* e = &self.e
+        cdef job_t* job
+        cdef list requests
+        while e.jobs != NULL or self.requests:
+            while e.jobs != NULL:
+                job = e.jobs
+                e.jobs = job.next
+                job.posted = False
+                job.run(e, job.owner)
+            requests = self.requests
+            self.requests = []
+            for callback, request in requests:
+                callback(request)
+
     cdef void close_out(self, Client h):
         """The end of a closing client: Python hears of it while everything still stands, then it gives back all it has."""
         if h.c.num_subs:
@@ -316,12 +344,52 @@ cdef class Engine:
 
     # -------------------------------------------------------------------------------------------- messages of our own
 
-    def publish(self, Account account not None, bytes subject, bytes payload) -> bool:
-        """Publish into an account, as the server. Returns whether somebody received it."""
-        cdef bytes tail = b"%d\r\n%s\r\n" % (len(payload), payload)
-        cdef bint sent = publish_own(&self.e, &account.a, NULL, subject, len(subject), tail, len(tail), len(payload))
-        self.end_turn_c()
-        return sent
+    def publish(self, Account account not None, bytes subject, bytes payload, *, bytes reply=None,
+                bytes headers=None) -> int:
+        """Publish into an account, as the server. Returns how many received it. end_turn is the caller's business.
+
+        headers: the whole block ("NATS/1.0\\r\\n...\\r\\n\\r\\n"), or None.
+        """
+        cdef bytes head = b"" if reply is None else reply + b" "
+        cdef msg_t msg
+        if headers is not None:
+            head += b"%d %d\r\n" % (len(headers), len(headers) + len(payload))
+            payload = headers + payload
+        else:
+            head += b"%d\r\n" % len(payload)
+        cdef bytes tail = head + payload + b"\r\n"
+        msg.subject = subject
+        msg.subject_len = len(subject)
+        msg.reply = NULL
+        msg.reply_len = 0
+        if reply is not None:
+            msg.reply = reply
+            msg.reply_len = len(reply)
+        msg.tail = tail
+        msg.tail_len = len(tail)
+        msg.payload = <const char*>tail + len(head)
+        msg.size = len(payload)
+        msg.hdr_len = len(headers) if headers is not None else -1
+        return publish_own(&self.e, &account.a, &msg)
+
+    def subscribe(self, Account account not None, bytes subject, callback) -> Client:
+        """Have callback called with a Request for each message on subject in account, at the end of its turn.
+
+        Returns the internal client that holds the subscription; its close() ends it. Raises ValueError for a bad subject.
+        """
+        cdef Client h = self.new_client(account, True)
+        h.callback = callback
+        h.c.on_msg = collect_request
+        self.internal_clients.add(h)
+        if add_sub(&self.e, h.c, subject, len(subject), NULL, 0, b"1", 1) != SUB_ADDED:
+            self.unsubscribe(h)
+            raise ValueError(f"invalid subject {subject!r}")
+        return h
+
+    def unsubscribe(self, Client client not None) -> None:
+        """End an internal subscription."""
+        detach(&self.e, client.c)
+        self.internal_clients.discard(client)
 
     # -------------------------------------------------------------------------------------------- counters
 
@@ -375,6 +443,32 @@ cdef class Engine:
         cdef list found = []
         sublist_match(&account.a.sublist, subject, len(subject), collect, <void*>found)
         return found
+
+
+cdef class Request:
+    """A message that an internal subscription received: bytes of the server's own, whole."""
+    cdef readonly bytes subject
+    cdef readonly bytes reply           # None = none
+    cdef readonly bytes headers         # the block, None = none
+    cdef readonly bytes payload
+    cdef readonly Client client         # who published it, None = the server
+    cdef readonly Account account       # where it was published
+
+
+cdef void collect_request(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept with gil:
+    """client_t.on_msg of Engine.subscribe: keep the message for the end of the turn."""
+    cdef Client h = <Client>c.handle
+    cdef Request r = Request.__new__(Request)
+    cdef Py_ssize_t hdr = msg.hdr_len if msg.hdr_len > 0 else 0
+    r.subject = m.subject[:m.subject_len]
+    if msg.reply != NULL:
+        r.reply = msg.reply[:msg.reply_len]
+    if hdr:
+        r.headers = msg.payload[:hdr]
+    r.payload = msg.payload[hdr:msg.size]
+    r.client = <Client>src.handle if src != NULL else None
+    r.account = h.account
+    h.engine.requests.append((h.callback, r))
 
 
 cdef bint collect(sub_t* s, void* found) noexcept with gil:

@@ -177,6 +177,7 @@ cdef inline void publish(engine_t* e, client_t* c, msg_t* msg, bint same) noexce
         send_ok(e, c)
     sent = deliver_msg(e, c, m, msg) if m.num_targets else 0
     if sent:
+        sent -= e.internal
         e.counters.out_msgs += sent
         e.counters.out_bytes += sent * msg.size
         c.account.counters.out_msgs += sent
@@ -185,23 +186,18 @@ cdef inline void publish(engine_t* e, client_t* c, msg_t* msg, bint same) noexce
         send_no_responders(e, c, msg)
 
 
-cdef bint publish_own(engine_t* e, account_t* a, client_t* src, const char* subject, Py_ssize_t n, const char* tail,
-                      Py_ssize_t tail_len, Py_ssize_t size) noexcept nogil:
-    """A message of the server itself, without headers and reply. Returns whether somebody received it."""
-    cdef msg_t msg
-    cdef match_t* m = cache_lookup(e, &a.sublist, subject, n)
+cdef uint32_t publish_own(engine_t* e, account_t* a, msg_t* msg) noexcept nogil:
+    """A message of the server itself into a. Returns how many received it."""
+    cdef match_t* m = cache_lookup(e, &a.sublist, msg.subject, msg.subject_len)
+    cdef uint32_t sent
     if m == NULL or m.num_targets == 0:
-        return False
-    msg.subject = subject
-    msg.subject_len = n
-    msg.reply = NULL
-    msg.reply_len = 0
-    msg.tail = tail
-    msg.tail_len = tail_len
-    msg.size = size
-    msg.hdr_len = -1
-    msg.payload = tail + tail_len - size - 2
-    return deliver_msg(e, src, m, &msg) > 0
+        return 0
+    sent = deliver_msg(e, NULL, m, msg)
+    e.counters.out_msgs += sent - e.internal
+    e.counters.out_bytes += (sent - e.internal) * msg.size
+    a.counters.out_msgs += sent - e.internal
+    a.counters.out_bytes += (sent - e.internal) * msg.size
+    return sent
 
 
 cdef bint compose(engine_t* e, pub_t* pub, const char* payload, msg_t* msg) noexcept nogil:

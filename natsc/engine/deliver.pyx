@@ -20,8 +20,8 @@ from natsc.engine.account cimport close_client, remove_sub
 from natsc.engine.permissions cimport denied_delivery, reply_remember
 from natsc.engine.random cimport random_below
 from natsc.engine.sublist cimport cache_lookup
-from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE,
-                                 client_t, engine_t, match_t, msg_t, sub_t, target_t, unlikely)
+from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE,
+                                 client_t, engine_t, job_t, match_t, msg_t, sub_t, target_t, unlikely)
 
 
 cdef enum:
@@ -96,6 +96,11 @@ cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, m
     cdef Py_ssize_t n, size = msg.size
     if c.special & SPECIAL_CLOSED:
         return False
+    if c.special & SPECIAL_INTERNAL:
+        s.delivered += 1
+        e.internal += 1
+        c.on_msg(e, c, s, src, m, msg)
+        return True
     if c.special & SPECIAL_DENY and denied_delivery(c, m.subject, m.subject_len, s.text + s.sid_len, s.queue_len):
         return False
     if not count_delivery(e, c, s):
@@ -237,9 +242,13 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
 
 
 cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) noexcept nogil:
-    """Deliver msg to everybody in m and count it. Returns how many received it. src is NULL for the server's own."""
+    """Deliver msg to everybody in m. Returns how many received it. src is NULL for the server's own.
+
+    e.internal says how many of them are internal clients: they don't count as messages sent.
+    """
     cdef uint32_t i = 0, k, group, start, sent = 0
     cdef uint32_t n = m.num_targets
+    e.internal = 0
     while i < n:
         group = m.targets[i].group
         if group == 0:
@@ -292,3 +301,16 @@ cdef void send_no_responders(engine_t* e, client_t* c, msg_t* msg) noexcept nogi
     o += msg.subject_len
     memcpy(o, b"\r\n\r\n\r\n", 6)
     c.out.len += o + 6 - start
+
+
+cdef void job_post(engine_t* e, job_t* job) noexcept nogil:
+    """Have job run at the end of the turn; nothing happens where it is posted already."""
+    if job.posted:
+        return
+    job.posted = True
+    job.next = NULL
+    if e.jobs == NULL:
+        e.jobs = job
+    else:
+        e.last_job.next = job
+    e.last_job = job

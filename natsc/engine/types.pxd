@@ -66,6 +66,7 @@ cdef enum:
     SPECIAL_DENY = 4        # has a subscription that overlaps a denied subject
     SPECIAL_REPLIES = 8     # allow_responses: remember reply subjects
     SPECIAL_TRACE = 16      # log every message
+    SPECIAL_INTERNAL = 32   # no connection: client_t.on_msg takes the message
 
 cdef struct counters_t:
     uint64_t in_msgs
@@ -268,6 +269,16 @@ cdef struct client_t:
     Py_ssize_t (*send_through)(client_t* c, const char* a, Py_ssize_t n, const char* b, Py_ssize_t m) noexcept nogil
     int fd                  # for send_through
     PyObject* handle        # the Client (borrowed; the engine's dict owns it)
+    # Internal clients: takes a message, and must not deliver anything itself (job_post does it after the operation).
+    void (*on_msg)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
+    void* owner             # on_msg's own
+
+# Work that a message has caused and that waits for the end of the turn. Lives in its owner; posted at most once at a time.
+cdef struct job_t:
+    void (*run)(engine_t* e, void* owner) noexcept
+    void* owner
+    job_t* next
+    bint posted
 
 cdef struct pool_t:
     void* free_lists[16]    # by size class: 4 KiB << class
@@ -288,6 +299,9 @@ cdef struct engine_t:
     uint32_t num_dirty
     uint32_t cap_dirty
     sub_t* sub_graves
+    job_t* jobs             # oldest first
+    job_t* last_job
+    uint32_t internal       # of the receivers of the message in hand, how many are internal
     client_t* stalled_on    # set by deliver: the publisher should wait for this client
     pool_t pool
     timer_heap_t timers
