@@ -105,6 +105,11 @@ def _arguments(text: str) -> list[str]:
     return [parts[0], *(part.lstrip(" \t\n\f\r") for part in parts[1:])]
 
 
+def mapping_error(source: str, dest: str) -> str | None:
+    """What is wrong with a destination's words, or else with turning subjects matching `source` into it."""
+    return _check_destination(dest) or transform_error(source, dest)
+
+
 def transform_error(source: str, dest: str, strict: bool = False) -> str | None:
     """What is wrong with turning subjects matching `source` into `dest`. `strict`: it must be reversible."""
     if not dest:

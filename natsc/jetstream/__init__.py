@@ -1,0 +1,1 @@
+"""JetStream: its compiled data plane (.pyx) beside its control plane (.py)."""
