@@ -331,7 +331,11 @@ def mutate(op: bytes, generator: Generator) -> bytes:
         elif kind == 6:
             op = op.replace(b" ", pick([b"\t", b"  ", b" \t ", b""]), 1 + int(rnd() * 3))
         elif kind == 7:
-            op = op.replace(b"\r\n", pick([b"\n", b"", b"\r\n\r\n", b" \r\n", b"x\r\n"]), 1)
+            op = op.replace(
+                b"\r\n",
+                pick([b"\n", b"", b"\r\n\r\n", b" \r\n", b"x\r\n", b"/\r\n", b":\r\n", b"\t\r\n"]),
+                1,
+            )
         elif kind == 8:
             op = resize(op, int(rnd() * 7) - 3)
         elif kind == 9:
