@@ -72,7 +72,7 @@ class ClientListener:
         limit = server.options.max_conn
         if limit < 0 or 0 < limit < self.engine.num_clients:
             self._send_info(client)
-            server.log_client(client, "error", errors.TOO_MANY_CONNECTIONS.decode())
+            server.log_limit(client, errors.TOO_MANY_CONNECTIONS)
             client.send_err(errors.TOO_MANY_CONNECTIONS)
             client.close(errors.MAX_CONNECTIONS_EXCEEDED)
             self.engine.end_turn()

@@ -183,7 +183,7 @@ class Handshake:
         server = self.server
         account = server.account(grant.account_name)
         if account is not client.account and account.at_connection_limit:
-            self.server.log_client(client, "error", errors.TOO_MANY_ACCOUNT_CONNECTIONS.decode())
+            self.server.log_limit(client, errors.TOO_MANY_ACCOUNT_CONNECTIONS)
             client.send_err(errors.TOO_MANY_ACCOUNT_CONNECTIONS)
             client.close(errors.MAX_ACCOUNT_CONNECTIONS_EXCEEDED)
             return False

@@ -112,10 +112,10 @@ class Log:
         if self._is_new(text):
             self.write("WRN", text)
 
-    def error_once(self, text: str) -> None:
-        """Like error, but the same text at most once a second."""
+    def error_once(self, text: str, prefix: str = "") -> None:
+        """Like error, but the same text at most once a second, whoever (prefix) it is about."""
         if self._is_new(text):
-            self.write("ERR", text)
+            self.write("ERR", prefix + text)
 
     def _is_new(self, text: str) -> bool:
         now = time.monotonic_ns()

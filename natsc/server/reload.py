@@ -17,7 +17,7 @@ from __future__ import annotations
 from functools import partial
 
 from natsc import errors
-from natsc.auth.users import Authenticator, log_label, name_for_log
+from natsc.auth.users import Authenticator, name_for_log
 from natsc.config import ConfigError, set_baseline_options, validate_options
 from natsc.config.gotext import format_duration, quote
 from natsc.server.handshake import DEFAULTS
@@ -152,7 +152,7 @@ def _close_surplus(server: Server) -> None:
     surplus = clients[max(server.options.max_conn, 0) :]
     if not surplus:
         return
-    server.log_client(surplus[0], "error", _with_account(errors.TOO_MANY_CONNECTIONS, surplus[0]))
+    server.log_limit(surplus[0], errors.TOO_MANY_CONNECTIONS)
     for client in surplus:
         client.send_err(errors.TOO_MANY_CONNECTIONS)
         client.close(errors.MAX_CONNECTIONS_EXCEEDED)
@@ -187,15 +187,9 @@ def _apply_limits(server: Server) -> None:
     for configured in opts.accounts:
         limit = configured.limits.max_connections
         for client in members.get(configured.name, ())[limit:] if limit >= 0 else ():
-            server.log_client(client, "error", _with_account(errors.TOO_MANY_ACCOUNT_CONNECTIONS, client))
+            server.log_limit(client, errors.TOO_MANY_ACCOUNT_CONNECTIONS)
             client.send_err(errors.TOO_MANY_ACCOUNT_CONNECTIONS)
             client.close(errors.MAX_ACCOUNT_CONNECTIONS_EXCEEDED)
-
-
-def _with_account(error: bytes, client: Client) -> str:
-    """A line about a limit, which names the account at its end too."""
-    label = log_label(client.opts or {})
-    return f"{error.decode()} - Account:{client.account.name}{f' - {label}' if label else ''}"
 
 
 def _close_unpinned(server: Server) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from natsc import errors
 from natsc._core import Engine
 from natsc.auth.permissions import permission_lists
-from natsc.auth.users import Authenticator
+from natsc.auth.users import Authenticator, log_label
 from natsc.clock import Clock
 from natsc.config.gotext import GoError
 from natsc.engine.permissions import Permissions
@@ -440,6 +440,12 @@ class Server:
         if (level == "debug" and not log.debug_on) or (level == "trace" and not log.trace_on):
             return
         getattr(log, level)(f"{client.label or self.hooks.label(client)} - {text}")
+
+    def log_limit(self, client: Client, error: bytes) -> None:
+        """A limit on connections was met: a line that names the account at its end too, at most once a second."""
+        label = log_label(client.opts or {})
+        text = f"{error.decode()} - Account:{client.account.name}{f' - {label}' if label else ''}"
+        self.log.error_once(text, f"{client.label or self.hooks.label(client)} - ")
 
     def client_debug(self, client: Client) -> Callable[[str], None]:
         """A sink for debug lines about a client."""
