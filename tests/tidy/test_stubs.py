@@ -12,6 +12,7 @@ NATSC = Path(__file__).parents[2] / "natsc"
 STUBS = sorted(path for path in NATSC.rglob("*.pyi"))
 # Classes for type checkers alone.
 ONLY_IN_STUBS = {"Stage"}
+NOT_FOR_PYTHON = {"ReadBuffer"}
 
 
 def names(node: ast.ClassDef) -> set[str]:
@@ -28,7 +29,12 @@ def names(node: ast.ClassDef) -> set[str]:
 @pytest.mark.parametrize("path", STUBS, ids=lambda path: path.stem)
 def test_stubs_name_what_there_is(path: Path) -> None:
     module = importlib.import_module(".".join(("natsc", *path.relative_to(NATSC).with_suffix("").parts)))
-    for node in ast.parse(path.read_text()).body:
+    nodes = ast.parse(path.read_text()).body
+    ours = {
+        name for name, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__
+    }
+    assert ours - NOT_FOR_PYTHON == {node.name for node in nodes if isinstance(node, ast.ClassDef)} - ONLY_IN_STUBS
+    for node in nodes:
         if isinstance(node, ast.ClassDef) and node.name not in ONLY_IN_STUBS:
             there = {name for name in vars(getattr(module, node.name)) if not name.startswith("_")}
             inherited = {name for base in getattr(module, node.name).__mro__[1:] for name in vars(base)}
