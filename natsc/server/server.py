@@ -442,9 +442,11 @@ class Server:
         getattr(log, level)(f"{client.label or self.hooks.label(client)} - {text}")
 
     def log_limit(self, client: Client, error: bytes) -> None:
-        """A limit on connections was met: a line that names the account at its end too, at most once a second."""
-        label = log_label(client.opts or {})
-        text = f"{error.decode()} - Account:{client.account.name}{f' - {label}' if label else ''}"
+        """A limit on connections was met: a line at most once a second, with the account at its end after CONNECT."""
+        text = error.decode()
+        if client.connected:
+            label = log_label(client.opts or {})
+            text += f" - Account:{client.account.name}{f' - {label}' if label else ''}"
         self.log.error_once(text, f"{client.label or self.hooks.label(client)} - ")
 
     def client_debug(self, client: Client) -> Callable[[str], None]:
