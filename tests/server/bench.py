@@ -31,6 +31,9 @@ class ListLog:
             raise AttributeError(level)
         return lambda text: self.entries.append((level, text))
 
+    def error_once(self, text: str, prefix: str = "") -> None:
+        self.entries.append(("error", prefix + text))
+
     def prepare(self, opts: Options) -> object:
         if self.unusable:
             raise LogError(self.unusable)
