@@ -261,8 +261,8 @@ class Server:
             text = f"Error setting server INFO with ClientAdvertise value of {opts.client_advertise}, err={error}"
             raise StartError(text) from None
         self._announce_listener()
+        self.accepting = True  # the first may be accepted before start() returns
         await self.listener.start()
-        self.accepting = True
         if opts.ports_file_dir:
             self._write_ports_file()
         self.log.notice("Server is ready")

@@ -14,7 +14,7 @@ import pytest
 
 import natsc
 
-from .conftest import Run, dial
+from .conftest import Run, dial, dial_in_process
 
 
 async def hold(**options: object) -> None:
@@ -115,6 +115,39 @@ def test_what_belongs_to_the_program_is_left_alone(run: Run) -> None:
             assert (gc.get_threshold(), gc.get_freeze_count(), gc.isenabled()) == (collector, frozen, True)
             assert asyncio.get_event_loop_policy() is policy
             assert root.handlers == handlers
+
+    run(main())
+
+
+def test_the_first_connection_is_served_however_early_it_comes(run: Run) -> None:
+    async def main() -> None:
+        with socket.socket() as held:  # a port that is free once it is closed
+            held.bind(("127.0.0.1", 0))
+            port = held.getsockname()[1]
+        server = natsc.Server(port=port)
+        starting = asyncio.create_task(server.start())
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(0)
+        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"INFO ")
+        await starting
+        writer.close()
+        await server.stop()
+
+    run(main())
+
+
+def test_stopping_while_a_password_is_compared(run: Run) -> None:
+    async def main() -> None:
+        hashed = "$2b$11$om5YZQrDtFJzUfJsFC.AuO8jkdu3YzgzCTb.DvFIKp6xwQ6.NpaEG"
+        async with natsc.Server(authorization={"user": "a", "password": hashed}) as server:
+            line = await dial_in_process(server, user="a", **{"pass": "secret"})
+            await asyncio.sleep(0)  # it arrives
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await line.close()
 
     run(main())
 
