@@ -91,6 +91,10 @@ def _configure(args: Sequence[str]) -> Options:
         flag_table.apply(opts, flags)
         set_baseline_options(opts)
         validate_options(opts)
+        if opts.system_account:
+            from natsc.config.validate import check_system_account
+
+            check_system_account(opts)
     except ConfigError as error:
         raise _Exit(1, str(error)) from None
     opts.unsupported.extend(flag_table.unsupported(flags))

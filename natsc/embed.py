@@ -28,6 +28,7 @@ from natsc.config import (
     set_baseline_options,
     validate_options,
 )
+from natsc.config.validate import check_system_account
 from natsc.server.log import Log, LogError
 from natsc.server.log_sinks import Sink
 from natsc.server.server import Server as Core
@@ -311,6 +312,7 @@ class Server:
     def _complete(opts: Options) -> Options:
         set_baseline_options(opts)
         validate_options(opts)
+        check_system_account(opts)
         return opts
 
     def _with_made(self, opts: Options) -> Options:

@@ -22,6 +22,13 @@ _COMPRESSION_MODES = {
 }  # fmt: skip
 
 
+def check_system_account(opts: Options) -> None:
+    """The system account must be there when a server starts; a reload has its own rule. Raises ConfigError."""
+    name = opts.system_account
+    if name and name != GLOBAL_ACCOUNT and name not in (account.name for account in opts.accounts or ()):
+        raise ConfigError("error resolving system account: account missing")
+
+
 def validate_options(opts: Options) -> None:
     """ConfigError with the text that nats-server dies with."""
     if 0 < opts.lame_duck_duration <= opts.lame_duck_grace_period:

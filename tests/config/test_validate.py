@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from natsc.config import ConfigError, process_config_file, set_baseline_options, validate_options
+from natsc.config.validate import check_system_account
 
 from .reference import find_server
 
@@ -24,6 +25,7 @@ CASES = {
     "no_auth_user: x\nauthorization {users: [{user: a}]}": (
         'no_auth_user: "x" not present as user or nkey in authorization block or account configuration'
     ),
+    "system_account: SYS": "error resolving system account: account missing",
     "default_sentinel: x": "default sentinel requires operators and accounts",
     "websocket {port: -1}": "websocket requires TLS configuration",
     "websocket {port: -1, no_tls: true, headers {Host: a}}": 'websocket: invalid header "Host" not allowed',
@@ -97,6 +99,7 @@ def test_natsc_refuses(text: str, tmp_path: Path) -> None:
     set_baseline_options(opts)
     with pytest.raises(ConfigError) as raised:
         validate_options(opts)
+        check_system_account(opts)
     assert str(raised.value) == CASES[text]
 
 
