@@ -24,12 +24,16 @@ REFUSED, ACCEPTED, PENDING = range(3)  # natsc/engine/hooks.pxd
 PROTO_MAX = 1
 _INT64_MAX = 2**63 - 1
 
-# CONNECT's fields and their JSON types. object: a JSON object or null, not looked into.
+class _Pairs(list["tuple[str, Any]"]):
+    """A JSON object with all its members: each one's type counts, also that of one which a later member replaces."""
+
+
+# CONNECT's fields and their types. _Pairs: an object.
 FIELDS: dict[str, type] = {
     "verbose": bool, "pedantic": bool, "echo": bool, "tls_required": bool, "headers": bool, "no_responders": bool,
     "new_account": bool, "protocol": int, "name": str, "lang": str, "version": str, "user": str, "pass": str,
     "auth_token": str, "jwt": str, "nkey": str, "sig": str, "account": str, "proxy_sig": str, "remote_account": str,
-    "import": dict, "export": dict,
+    "import": _Pairs, "export": _Pairs,
 }  # fmt: skip
 
 # What a client is before it says anything: the reference's defaults.
@@ -55,26 +59,37 @@ def parse_connect(arg: bytes) -> dict[str, Any]:
     import json  # late: the server's start needs none
 
     try:
-        parsed = json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant)
+        parsed = json.loads(
+            arg.decode("utf-8", "replace"), parse_constant=_refuse_constant, object_pairs_hook=_Pairs
+        )
     except (ValueError, RecursionError) as error:
         raise BadConnect(str(error)) from None
     if parsed is None:
         return {}
-    if not isinstance(parsed, dict):
+    if not isinstance(parsed, _Pairs):
         raise BadConnect("not an object")
     fields: dict[str, Any] = {}
-    for key, value in parsed.items():
-        name = key.lower()
+    for key, value in parsed:
+        name = key.lower().replace("\u017f", "s")  # Go folds the long s too
         kind: Any = FIELDS.get(name)
         if kind is None or value is None:
             continue
         # bool is an int to Python, not to JSON
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise BadConnect(f"wrong type of {name}")
+        if kind is _Pairs and not all(_is_subject_list(key, item) for key, item in value):
+            raise BadConnect(f"wrong type in {name}")
         if kind is int and not -_INT64_MAX - 1 <= value <= _INT64_MAX:
             raise BadConnect(f"{name} out of range")
         fields[name] = value.encode("utf-8", "replace").decode() if kind is str else value
     return fields
+
+
+def _is_subject_list(key: str, value: object) -> bool:
+    """Whether a member of import and export is as it should be: lists of subjects by the names allow and deny."""
+    if key.lower() not in ("allow", "deny") or value is None:
+        return True
+    return type(value) is list and all(item is None or isinstance(item, str) for item in value)
 
 
 def _refuse_constant(text: str) -> None:
