@@ -3,7 +3,7 @@
 For builds that tests use (tests/fuzz/engine_build.py puts them into directories of their own):
 NATSC_SANITIZE=address,undefined  for the sanitizers
 NATSC_COVERAGE=fuzzer             for coverage-guided fuzzing
-NATSC_COVERAGE=lines              for gcov, by lines of the .pyx files
+NATSC_COVERAGE=lines              for gcov
 """
 
 import os
@@ -36,6 +36,5 @@ setup(
             for name in MODULES
         ],
         compiler_directives={"language_level": "3", "cdivision": True, "embedsignature": True},
-        emit_linenums=coverage == "lines",
     ),
 )

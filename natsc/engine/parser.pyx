@@ -40,14 +40,9 @@ cdef inline char upper(char b) noexcept nogil:
 
 
 cdef int state_of(verb_t* v, int matched) noexcept nogil:
-    """The reference's state after so many letters of v. OP_P and OP_H are shared by two verbs each."""
+    """The reference's state after so many letters of v. P and H alone are taken for PUB and HPUB: they come first."""
     if matched == 0:
         return 0
-    if matched == 1:
-        if v.op == OP_PING or v.op == OP_PONG:
-            return 29
-        if v.op == OP_HMSG:
-            return 18
     if v.op == OP_PING or v.op == OP_PONG or v.op == OP_HMSG:
         return v.first_state + matched - 2
     return v.first_state + matched - 1

@@ -92,44 +92,39 @@ def run_tests(variant: str, into: Path, arguments: list[str]) -> int:
 def line_coverage(into: Path, names: tuple[str, ...] = ()) -> dict[str, tuple[int, int, list[str]]]:
     """Per source file: lines reached, lines that could be, and those missed, as "<line>: <text>". From gcov.
 
-    A line counts as reached if one of the C lines made from it is. Declarations and def lines aren't counted.
+    Cython writes a comment with the source line above the C lines that it makes from it. A line counts as reached if one of
+    those is. What stands outside functions and lines that only declare aren't counted.
     """
     reached: dict[str, dict[int, bool]] = {}
-    texts: dict[str, dict[int, str]] = {}
     for data in sorted(into.glob("build/temp*/natsc/**/*.gcda")):
-        done = subprocess.run(["gcov", "-t", data.name], cwd=data.parent, capture_output=True, text=True, check=True)
-        source = None
+        done = subprocess.run(["gcov", "-t", data], cwd=into, capture_output=True, text=True, check=True)
+        lines: dict[int, bool] = {}
+        at = 0
         for line in done.stdout.splitlines():
             match = re.match(r" *([^:]+): *(\d+):(.*)", line)
             if match is None:
                 continue
-            count, number, text = match.group(1), int(match.group(2)), match.group(3)
-            if number == 0:
-                if text.startswith("Source:"):
-                    source = text[len("Source:") :]
-                continue
-            if source is None or count == "-" or not source.endswith((".pyx", ".pxd")) or not is_code(text):
-                continue
-            name = source[source.rindex("natsc/") :]
-            lines = reached.setdefault(name, {})
-            lines[number] = lines.get(number, False) or not count.startswith(("#", "="))
-            texts.setdefault(name, {})[number] = text
-    return {
-        name: (
-            sum(lines.values()),
-            len(lines),
-            [f"{n}: {texts[name][n].strip()}" for n, hit in sorted(lines.items()) if not hit],
-        )
-        for name, lines in sorted(reached.items())
-        if not names or name in names
-    }
+            count, text = match.group(1), match.group(3)
+            comment = re.match(r'\s*/\* "(natsc/[^"]+)":(\d+)', text)
+            if comment:
+                lines, at = reached.setdefault(comment.group(1), {}), int(comment.group(2))
+            elif text.startswith(("Source:", "  /* function exit code */")):
+                at = 0
+            elif at and count != "-":
+                lines[at] = lines.get(at, False) or not count.startswith(("#", "="))
+    coverage = {}
+    for name, lines in sorted(reached.items()):
+        if not names or name in names:
+            source = (into / name).read_text().splitlines()
+            code = {n: hit for n, hit in lines.items() if is_code(source[n - 1])}
+            missed = [f"{n}: {source[n - 1].strip()}" for n, hit in sorted(code.items()) if not hit]
+            coverage[name] = (sum(code.values()), len(code), missed)
+    return coverage
 
 
 def is_code(text: str) -> bool:
-    text = text.strip()
-    return bool(text) and not text.startswith(
-        ("cdef ", "def ", "cimport ", "from ", "import ", "class ", "#", '"""', "@")
-    )
+    """Whether a line is one that runs within a function."""
+    return text.startswith(" ") and not re.match(r"\s*(cdef [^=]*$|def |cimport |from |import |class |#|@)", text)
 
 
 def forget_coverage(into: Path) -> None:
