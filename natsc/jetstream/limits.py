@@ -155,8 +155,6 @@ def check_limits(backend: Backend, limits: AccountLimits, tier: str, config: Str
     server = backend.server_limits
     server_allowed = server.max_memory if in_memory else server.max_storage
     server_reserved = backend.memory_reserved if in_memory else backend.storage_reserved
-    fits = allowed < 0 or account_bytes(tier, config.num_replicas, added) <= allowed - min(reserved, allowed)
-    if allowed >= 0 and reserved > allowed:
-        fits = False
-    if not fits or server_reserved > server_allowed or added > server_allowed - server_reserved:
+    account_full = allowed >= 0 and reserved + account_bytes(tier, config.num_replicas, added) > allowed
+    if account_full or server_reserved + added > server_allowed:
         raise ApiError(MEMORY_RESOURCES_EXCEEDED if in_memory else STORAGE_RESOURCES_EXCEEDED)

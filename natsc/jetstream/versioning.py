@@ -8,6 +8,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from natsc.jetstream.consumer_config import ConsumerConfig
     from natsc.jetstream.stream_config import StreamConfig
 
@@ -57,27 +59,12 @@ def remove_dynamic(metadata: dict[str, str]) -> None:
     metadata.pop(_LEVEL, None)
 
 
-def add_dynamic(members: dict[str, object]) -> dict[str, object]:
-    """Show the server's version and level in the JSON of a configuration. Changes `members`, and returns it."""
-    stored = members.get("metadata")
-    shown = {**stored, _VERSION: API_VERSION, _LEVEL: str(API_LEVEL)} if isinstance(stored, dict) else {}
-    if not shown:
-        shown = {_VERSION: API_VERSION, _LEVEL: str(API_LEVEL)}
-    ordered = dict(sorted(shown.items()))
-    if "metadata" in members:
-        members["metadata"] = ordered
-        return members
-    return _insert_metadata(members, ordered)
-
-
-def _insert_metadata(members: dict[str, object], metadata: dict[str, str]) -> dict[str, object]:
-    """Metadata comes last, but for what a consumer has behind it."""
-    behind = [name for name in members if name in ("pause_until", "priority_groups", "priority_policy")]
-    behind += [name for name in members if name == "priority_timeout"]
-    moved = {name: members.pop(name) for name in behind}
-    members["metadata"] = metadata
-    members.update(moved)
-    return members
+def shown(config: StreamConfig | ConsumerConfig) -> dict[str, Any]:
+    """The JSON of a configuration as answers show it: with the server's version and level."""
+    copy = config.clone()
+    copy.metadata[_VERSION] = API_VERSION
+    copy.metadata[_LEVEL] = str(API_LEVEL)
+    return copy.as_json()
 
 
 def copy_required_level(metadata: dict[str, str], previous: dict[str, str]) -> None:

@@ -1,0 +1,149 @@
+"""What the JetStream API needs from whatever keeps the streams: three interfaces, one for each thing it handles.
+
+A `Backend` is one account's JetStream, a `Stream` and a `Consumer` are things in it. The API checks every request and
+calls these with checked values only; they do the work and announce it (advisories of what was created, changed or
+deleted are theirs, for streams and consumers also change without a request). Their configurations are theirs: nobody
+changes one in place, the API hands over a new one.
+
+Everything here is synchronous. A backend whose writes are durable later holds back the answers of the turn until they
+are. Failures are ApiError where there is a number for them, else StoreError, whose text reaches the client.
+
+Times are wall clock ns, sizes bytes.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Protocol
+
+    from natsc.jetstream.consumer_config import ConsumerConfig, ConsumerState
+    from natsc.jetstream.limits import AccountLimits, ServerLimits
+    from natsc.jetstream.stream_config import SourceInfo, StoredMessage, StreamConfig, StreamState
+
+    class Consumer(Protocol):
+        name: str
+        config: ConsumerConfig
+        created: int
+
+        def state(self) -> ConsumerState: ...
+
+        def update(self, config: ConsumerConfig) -> None:
+            """Take over a configuration that is allowed, and keep it."""
+
+        def delete(self) -> None: ...
+
+        def reset(self, seq: int) -> None:
+            """Start again at stream sequence `seq` (at least 1), with nothing pending."""
+
+        def unpin(self, group: str, reason: str) -> None:
+            """Take the pin from the client that has it, and announce that."""
+
+    class Stream(Protocol):
+        config: StreamConfig
+        created: int
+        identity: str  # what tells this stream from others of its name, before and after
+
+        def state(self, deleted: bool = False) -> StreamState:
+            """The state; with `deleted` also the sequences that are missing in it."""
+
+        def subjects_totals(self, filter: str) -> dict[str, int]:
+            """Messages by subject, of the subjects that match `filter`."""
+
+        def mirror_info(self) -> SourceInfo | None: ...
+
+        def sources_info(self) -> list[SourceInfo]: ...
+
+        def consumers(self) -> Iterable[Consumer]: ...
+
+        def consumer(self, name: str) -> Consumer | None: ...
+
+        def create_consumer(self, name: str, config: ConsumerConfig) -> Consumer: ...
+
+        def update(self, config: StreamConfig) -> None: ...
+
+        def delete(self) -> None: ...
+
+        def purge(self, filter: str, seq: int, keep: int) -> int:
+            """Remove the messages that match `filter` ("" for all) below `seq` (0 for all) but the last `keep`."""
+
+        def remove(self, seq: int, erase: bool) -> bool:
+            """Remove a message, with `erase` beyond recovery. False when there is none."""
+
+        def message(self, seq: int) -> StoredMessage | None: ...
+
+        def next_message(self, filter: str, seq: int) -> StoredMessage | None:
+            """The first message from `seq` on whose subject matches `filter`."""
+
+        def last_message(self, subject: str) -> StoredMessage | None:
+            """The last message whose subject matches `subject`, which may have wildcards; of all when it is ""."""
+
+        def last_messages(self, filters: list[str], seq: int, up_to: int, limit: int) -> list[StoredMessage] | None:
+            """The last message of each subject that matches one of `filters`, those from `seq` to `up_to`, in order.
+
+            None when they are more than `limit`.
+            """
+
+        def seq_from_time(self, time: int) -> int:
+            """The sequence of the first message at or after `time`; one beyond the last when there is none."""
+
+        def num_pending(self, seq: int, filter: str) -> int:
+            """How many messages from `seq` on match `filter` ("" for all)."""
+
+    class Backend(Protocol):
+        enabled: bool  # JetStream is on for this account
+        alone: bool  # no leaf node could answer in our place
+        strict: bool  # unknown members of requests are errors
+        server_name: str
+        cluster_name: str
+        domain: str
+        max_pending: int  # bytes that one batch of direct gets may have when it doesn't say
+        limits: dict[str, AccountLimits]
+        server_limits: ServerLimits
+        memory_reserved: int  # of the whole server
+        storage_reserved: int
+        api_total: int
+        api_errors: int
+
+        def now(self) -> int: ...
+
+        def usage(self) -> dict[str, tuple[int, int]]:
+            """Bytes in memory and in storage, by tier ("" without tiers)."""
+
+        def streams(self) -> Iterable[Stream]: ...
+
+        def stream(self, name: str) -> Stream | None: ...
+
+        def create_stream(self, config: StreamConfig) -> Stream: ...
+
+        def consumer_name(self) -> str:
+            """A random name of eight characters for a consumer that has none."""
+
+        def has_interest(self, subject: str) -> bool:
+            """Does anybody in the account receive `subject`?"""
+
+        def publish(self, subject: str, payload: bytes) -> None: ...
+
+        def event_id(self) -> str:
+            """A new unique id for an advisory."""
+
+        def count_request(self, failed: bool) -> None:
+            """Add one request to the API's statistics, of the account and the server."""
+
+        def snapshot(self, stream: Stream, request: SnapshotRequest, client: dict[str, Any] | None) -> StreamState:
+            """Begin to send a snapshot to request.deliver_subject, once the answer is out; the state it is of."""
+
+        def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
+            """Begin to receive a snapshot; the subject that its chunks are to be sent to."""
+
+    class SnapshotRequest(Protocol):
+        deliver_subject: str
+        no_consumers: bool
+        chunk_size: int
+        window_size: int
+        jsck: bool
+
+
+class StoreError(Exception):
+    """Something went wrong in storage; the text says what."""
