@@ -1,4 +1,4 @@
-"""docs/differences.md: every entry has a reason and a test that exists, and every directive that is not had stands in it."""
+"""docs/differences.md: each entry has a reason and a test that exists, and each directive that is not had is in it."""
 
 from __future__ import annotations
 
