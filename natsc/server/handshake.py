@@ -81,8 +81,15 @@ def parse_connect(arg: bytes) -> dict[str, Any]:
             raise BadConnect(f"wrong type in {name}")
         if kind is int and not -_INT64_MAX - 1 <= value <= _INT64_MAX:
             raise BadConnect(f"{name} out of range")
-        fields[name] = value.encode("utf-8", "replace").decode() if kind is str else value
+        fields[name] = _without_surrogates(value) if kind is str else value
     return fields
+
+
+def _without_surrogates(text: str) -> str:
+    """As Go has it: U+FFFD for what is half of a pair."""
+    if text.isascii():
+        return text
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 
 def _is_subject_list(key: str, value: object) -> bool:

@@ -19,7 +19,7 @@ from natsc.server.handshake import BadConnect, parse_connect
         (b'{"user":"a","user":null}', {"user": "a"}),
         (b'{"nobody":[1,{"knows":2}]}', {}),
         (b'{"name":"\xff"}', {"name": "\ufffd"}),
-        (b'{"name":"\\ud800"}', {"name": "?"}),
+        (b'{"name":"\\ud800"}', {"name": "\ufffd"}),
         (b' {"import":{"allow":["a"],"deny":null}} ', {"import": [("allow", ["a"]), ("deny", None)]}),
     ],
 )
