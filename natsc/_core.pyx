@@ -611,8 +611,8 @@ cdef class Client:
 
         Not before the client's own first PING or two seconds have passed: waiting for PONG, it may take a PING for a fault.
         """
-        self.engine.read_clock()
-        if self.c.closing or not (self.c.first_pong_sent or self.age_ns > RTT_PING_AFTER_NS):
+        cdef uint64_t age = self.engine.read_clock() - self.c.start_ns
+        if self.c.closing or not (self.c.first_pong_sent or age > RTT_PING_AFTER_NS):
             return False
         send_ping(&self.engine.e, self.c)
         self.engine.end_turn_c()

@@ -103,7 +103,7 @@ cdef int parse_arguments(verb_t* v, const char* p, const char* end, Py_ssize_t m
     op.arg = p
     nl = <const char*>memchr(p + 1, 10, end - p - 1)
     if nl == NULL:
-        op.arg_len = end - p - (end[-1] == 13)
+        op.arg_len = end - p - (memchr(p + 1, 13, end - p - 1) != NULL)
         return OP_LINE_TOO_LONG if op.arg_len > max_control_line else OP_MORE
     op.arg_len = nl - p
     if memchr(p + 1, 13, nl - p - 1) != NULL:

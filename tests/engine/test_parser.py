@@ -281,6 +281,10 @@ class TestControlLine:
         assert delivered(b"PUB %s 1\r\nx\r\n" % subject, step, max_control_line=100) == b"MSG %s s 1\r\nx\r\n" % subject
         assert reaction(b"PUB %sx 1\r\nx\r\n" % subject, step, max_control_line=100)[0] == TOO_LONG
 
+    def test_a_carriage_return_inside(self, step):
+        assert reaction(b"SUB a\r%s 1\r\n" % (b"x" * 96), step, max_control_line=100)[0] == b""
+        assert reaction(b"SUB a\r%s 1\n" % (b"x" * 98), step, max_control_line=100)[0] == TOO_LONG
+
     def test_blanks_in_front_do_not_count(self, step):
         assert reaction(b"SUB " + b" " * 500 + b"foo 1\r\nPING\r\n", step, max_control_line=100) == (b"PONG\r\n", "")
 
