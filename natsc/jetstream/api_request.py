@@ -31,9 +31,10 @@ LIST_LIMIT = 256
 
 class Request:
     """One request. `headers` is the header block as it came, b"" without one; `names` are the tokens of the subject
-    behind the operation; `client` is the ClientInfo of who asks, for advisories."""
+    behind the operation; `client` is the ClientInfo of who asks, for advisories. Headers of the answer, where there are
+    any, are put into `answer_headers`."""
 
-    __slots__ = ("client", "headers", "names", "payload", "subject")
+    __slots__ = ("answer_headers", "client", "headers", "names", "payload", "subject")
 
     def __init__(self, subject: str, payload: bytes, headers: bytes = b"", client: dict[str, Any] | None = None) -> None:
         self.subject = subject
@@ -41,6 +42,7 @@ class Request:
         self.headers = headers
         self.client = client
         self.names: list[str] = []
+        self.answer_headers: dict[str, object] = {}
 
     def header(self, name: str) -> str | None:
         return header(self.headers, name)
