@@ -76,7 +76,7 @@ def cython_functions(path: Path) -> dict[str, int]:
         while open_ and indent <= open_[-1][0] and not line.lstrip().startswith(")"):
             _, function, start = open_.pop()
             found[function] = last - start + 1
-        match = re.match(r"\s*(?:async )?(?:def|cdef|cpdef)\b[^=]*?(\w+)\(", line)
+        match = re.match(r"\s*(?:async )?(?:def|cdef|cpdef)\b(?! class)[^=]*?(\w+)\(", line)
         if match and not line.rstrip().endswith(")") and " extern " not in line:
             open_.append((indent, match[1], number))
         last = number
