@@ -56,15 +56,12 @@ class ClientListener:
     def accepted(self, conn: ClientProtocol) -> None:
         """A connection was made: give it a client, greet it, and find out what it speaks."""
         server = self.server
-        peer = conn.transport.get_extra_info("peername")
-        if not peer or not server.accepting:
+        peer = conn.peer()
+        if peer is None or not server.accepting:
             conn.abort()
             return
-        ip = peer[0]
-        if ip.startswith("::ffff:"):
-            ip = ip[7:]
         self.connections.add(conn)
-        client = self.engine.connect(server.global_account, conn, ip, peer[1])
+        client = self.engine.connect(server.global_account, conn, *peer)
         conn.attach(client)
         server.total_connections += 1
         if server.log.debug_on:
@@ -77,7 +74,7 @@ class ClientListener:
             client.close(errors.MAX_CONNECTIONS_EXCEEDED)
             self.engine.end_turn()
             return
-        if conn.transport.get_extra_info("in_process"):  # there is nothing between the two that TLS could protect
+        if conn.in_process:  # there is nothing between the two that TLS could protect
             client.send(server.info_line(client, tls_required=False, tls_verify=False, tls_available=False))
             self.opened(client)
         elif server.tls_context is not None or server.options.proxy_protocol:

@@ -15,7 +15,7 @@ began to close; the descriptor is forgotten in connection_lost.
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -43,6 +43,24 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t sendmsg(int fd, const msghdr* msg, int flags)
     int MSG_NOSIGNAL
     int MSG_DONTWAIT
+
+cdef extern from "arpa/inet.h" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        unsigned short ss_family
+    struct sockaddr_in:
+        unsigned short sin_port
+        unsigned int sin_addr       # really struct in_addr: only its address is taken
+    struct sockaddr_in6:
+        unsigned short sin6_port
+        unsigned int sin6_addr
+    int AF_INET
+    int AF_INET6
+    int getpeername(int fd, sockaddr* address, socklen_t* size)
+    const char* inet_ntop(int family, const void* address, char* text, socklen_t size)
+    unsigned short ntohs(unsigned short port)
 
 cdef enum:
     SHARED_SIZE = 262144        # the engine's read buffer
@@ -98,6 +116,34 @@ cdef class Connection:
         if sock is not None:
             self.fd = sock.fileno()
         self.listener.accepted(self)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether nothing but memory is between the two ends (natsc.net.pipe)."""
+        return self.fd < 0 and self.transport.get_extra_info("in_process") is not None
+
+    def peer(self):
+        """(address, port) of the other end; an IPv4 address is one also where it came to an IPv6 socket."""
+        cdef sockaddr_storage storage
+        cdef socklen_t size = sizeof(storage)
+        cdef sockaddr_in* v4 = <sockaddr_in*>&storage
+        cdef sockaddr_in6* v6 = <sockaddr_in6*>&storage
+        cdef char[46] text
+        cdef const char* address = NULL
+        if self.fd < 0:
+            return self.transport.get_extra_info("peername")
+        if getpeername(self.fd, <sockaddr*>&storage, &size) != 0:
+            return None         # it has gone already
+        if storage.ss_family == AF_INET:
+            address = inet_ntop(AF_INET, &v4.sin_addr, text, 46)
+            size = v4.sin_port
+        elif storage.ss_family == AF_INET6:
+            if memcmp(&v6.sin6_addr, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
+                address = inet_ntop(AF_INET, <char*>&v6.sin6_addr + 12, text, 46)
+            else:
+                address = inet_ntop(AF_INET6, &v6.sin6_addr, text, 46)
+            size = v6.sin6_port
+        return ((<bytes>address).decode("ascii"), ntohs(<unsigned short>size)) if address != NULL else None
 
     def attach(self, Client client not None):
         """Carry this client of the engine from now on."""
