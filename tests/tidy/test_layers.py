@@ -18,6 +18,7 @@ ROWS = (
     ("natsc.engine.deliver",),
     ("natsc.engine.client",),
     (
+        "natsc.jetstream",
         "natsc.jetstream.lmdb",
         "natsc.jetstream.layout",
         "natsc.jetstream.headers",
