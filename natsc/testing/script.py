@@ -104,7 +104,7 @@ class _Player:
         for name, peer in self.peers.items():
             data = b"" if peer.blocked else peer.take()
             lines = data.split(b"\r\n")
-            said += [f"{name}: {escape(line)}" for line in lines[:-1]]
+            said += [f"{name}: {escape(line)}".rstrip() for line in lines[:-1]]
             if lines[-1]:
                 said.append(f"{name}: {escape(lines[-1])}\\")
             if peer.closed and name not in self.told:
