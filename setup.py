@@ -25,7 +25,10 @@ elif coverage == "lines":
 
 MODULES = [
     "engine.buffer", "engine.timers", "engine.subject", "engine.sublist", "engine.permissions", "engine.parser",
-    "engine.hooks", "engine.account", "engine.deliver", "engine.client", "_core", "net.protocol",
+    "engine.hooks", "engine.account", "engine.deliver", "engine.client",
+    "jetstream.lmdb", "jetstream.layout", "jetstream.seqset", "jetstream.subjectstate", "jetstream.checkpoint",
+    "jetstream.msgstore", "jetstream.memstore", "jetstream.worker", "jetstream.store",
+    "_core", "net.protocol",
 ]
 
 setup(

@@ -1,0 +1,123 @@
+"""A stream's messages in memory: records as on disk, one allocation each, found by sequence through pages of pointers."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memmove
+
+from natsc.jetstream.layout cimport RECORD_MISSING, RECORD_OK, record_size, record_view, record_write, stored_t
+from natsc.jetstream.msgstore cimport STORE_CLOSED, MsgStore
+
+
+cdef class MemStore(MsgStore):
+    def __cinit__(self):
+        self.is_file = False
+
+    def __dealloc__(self):
+        self.free_all()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.purge_all()
+        self.error = STORE_CLOSED
+
+    cdef void free_all(self) noexcept nogil:
+        cdef uint64_t i
+        cdef int k
+        for i in range(self.head, self.end):
+            if self.pages[i].records != NULL:
+                for k in range(PAGE_RECORDS):
+                    free(self.pages[i].records[k])
+                free(self.pages[i].records)
+        free(self.pages)
+        self.pages = NULL
+        self.head = self.end = self.cap = 0
+
+    cdef recpage_t* find(self, uint64_t seq) noexcept nogil:
+        """The page of a sequence; NULL where there is none."""
+        cdef uint64_t no = seq >> PAGE_BITS
+        cdef uint64_t lo = self.head
+        cdef uint64_t hi = self.end
+        cdef uint64_t mid
+        if lo == hi or no < self.pages[lo].no:
+            return NULL
+        # Without gaps its place follows from the first page's number.
+        mid = lo + (no - self.pages[lo].no)
+        if mid >= hi or self.pages[mid].no != no:
+            while lo < hi:
+                mid = (lo + hi) >> 1
+                if self.pages[mid].no < no:
+                    lo = mid + 1
+                else:
+                    hi = mid
+            mid = lo
+        if mid == self.end or self.pages[mid].no != no or self.pages[mid].records == NULL:
+            return NULL
+        return &self.pages[mid]
+
+    cdef bint put(self, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject, Py_ssize_t subject_len,
+                  const char* hdr, Py_ssize_t hdr_len, const char* msg, Py_ssize_t msg_len) noexcept nogil:
+        cdef uint64_t no = seq >> PAGE_BITS
+        cdef recpage_t* page
+        cdef recpage_t* grown
+        cdef char* rec = <char*>malloc(record_size(subject_len, hdr_len, msg_len))
+        if rec == NULL:
+            return False
+        if self.end == self.head or self.pages[self.end - 1].no != no:
+            if self.end == self.cap:
+                if self.head > self.cap >> 1:
+                    memmove(self.pages, self.pages + self.head, (self.end - self.head) * sizeof(recpage_t))
+                    self.end -= self.head
+                    self.head = 0
+                else:
+                    grown = <recpage_t*>realloc(self.pages, (self.cap * 2 + 4) * sizeof(recpage_t))
+                    if grown == NULL:
+                        free(rec)
+                        return False
+                    self.pages = grown
+                    self.cap = self.cap * 2 + 4
+            page = &self.pages[self.end]
+            page.no = no
+            page.count = 0
+            page.records = NULL
+            self.end += 1
+        page = &self.pages[self.end - 1]
+        if page.records == NULL:
+            page.records = <char**>calloc(PAGE_RECORDS, sizeof(char*))
+            if page.records == NULL:
+                free(rec)
+                return False
+        record_write(rec, seq, ts_ns, prev, subject, subject_len, hdr, hdr_len, msg, msg_len)
+        page.records[seq & (PAGE_RECORDS - 1)] = rec
+        page.count += 1
+        return True
+
+    cdef int fetch(self, uint64_t seq, stored_t* out) noexcept nogil:
+        cdef recpage_t* page = self.find(seq)
+        cdef char* rec = page.records[seq & (PAGE_RECORDS - 1)] if page != NULL else NULL
+        if rec == NULL:
+            out.subject = NULL
+            return RECORD_MISSING
+        record_view(rec, out)
+        return RECORD_OK
+
+    cdef void erase(self, uint64_t seq) noexcept nogil:
+        cdef recpage_t* page = self.find(seq)
+        cdef int i = <int>(seq & (PAGE_RECORDS - 1))
+        if page == NULL or page.records[i] == NULL:
+            return
+        free(page.records[i])
+        page.records[i] = NULL
+        page.count -= 1
+        if page.count == 0:
+            free(page.records)
+            page.records = NULL
+            while self.head < self.end and self.pages[self.head].records == NULL:
+                self.head += 1
+
+    cdef void erase_range(self, uint64_t first, uint64_t last) noexcept nogil:
+        cdef uint64_t seq
+        for seq in range(first, last + 1):
+            self.erase(seq)
+
+    cdef void erase_all(self) noexcept nogil:
+        self.free_all()
