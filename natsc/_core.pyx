@@ -27,7 +27,7 @@ from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
 from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
                                   start_ping)
 from natsc.engine.parser cimport squeeze
-from natsc.engine.permissions cimport Permissions, may_subscribe
+from natsc.engine.permissions cimport Permissions, may_subscribe, replies_free
 from natsc.engine.sublist cimport cache_free, cache_init, sub_subject, sublist_init, sublist_match
 from natsc.engine.timers cimport timer_cancel, timers_fire
 from natsc.engine.types cimport (KIND_CLIENT, KIND_SYSTEM, SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, SPECIAL_DENY,
@@ -630,8 +630,12 @@ cdef class Client:
         a.a.total_conns -= 1
 
     def set_permissions(self, Permissions permissions) -> None:
-        """Rules for what comes; None = everything is allowed. prune_subscriptions looks at what is there already."""
+        """Rules for what comes; None = everything is allowed. prune_subscriptions looks at what is there already.
+
+        Replies that the client might still have given are forgotten.
+        """
         cdef client_t* c = self.c
+        replies_free(c)
         self.permissions = permissions
         c.perms = &permissions.p if permissions is not None else NULL
         self.set_special(SPECIAL_REPLIES, permissions is not None and permissions.p.has_response)

@@ -33,7 +33,7 @@ def test_publish(allow, deny, subject):
     expected = may_publish(subject, allow, deny)
     assert permissions.can_publish(subject) == expected
     peer = connected(permissions)
-    for _ in range(2):      # the second time from memory
+    for _ in range(2):  # the second time from memory
         answer = peer.say(b"PUB %s 0\r\n\r\n" % subject)
         assert (answer == b"") == expected, answer
 
@@ -115,7 +115,10 @@ class TestRules:
 
     @pytest.mark.parametrize("subject", [b"$NRG.x", b"_GR_.x", b"$GR.x"])
     def test_reserved_subjects(self, world, subject):
-        assert world.connect().say(b"PUB %s 0\r\n\r\n" % subject) == b"-ERR 'Permissions Violation for Publish to \"%s\"'\r\n" % subject
+        assert (
+            world.connect().say(b"PUB %s 0\r\n\r\n" % subject)
+            == b"-ERR 'Permissions Violation for Publish to \"%s\"'\r\n" % subject
+        )
 
     @pytest.mark.parametrize("subject", [b"_R_.x", b"$JS.ACK.x", b"$JS.API.x", b"$SYS.x", b"_GR_", b"$GR"])
     def test_what_looks_reserved_and_is_not(self, world, subject):
@@ -137,7 +140,7 @@ class Responses(RuleBasedStateMachine):
         self.service, self.any = self.world.connect(), self.world.connect()
         self.service.say(b'CONNECT {"verbose":false,"user":"service"}\r\nSUB req 1\r\n')
         self.any.say(b'CONNECT {"verbose":false,"user":"any"}\r\nSUB inbox.* 1\r\n')
-        self.tracked: dict[bytes, list[int]] = {}   # subject: [used, since]
+        self.tracked: dict[bytes, list[int]] = {}  # subject: [used, since]
         self.now = 0
 
     def allowed(self, subject: bytes) -> bool:
@@ -167,7 +170,7 @@ class Responses(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         self.world.engine.advance(seconds * SECOND_NS)
         self.now += seconds * SECOND_NS
-        self.service.take()     # PINGs
+        self.service.take()  # PINGs
         self.any.take()
         for peer in (self.service, self.any):
             peer.say(b"PONG\r\n")
@@ -203,3 +206,15 @@ def test_without_limits_a_reply_stays_allowed():
     service.take()
     world.engine.configure(ping_interval_ns=10**18)
     assert service.say(b"PUB inbox 0\r\n\r\n" * 1000) == b""
+
+
+def test_new_permissions_forget_what_might_have_been_answered():
+    permissions = Permissions([], None, None, None, (1, -1))
+    world = World()
+    service = connected(permissions, world)
+    requester = world.connect()
+    service.say(b"SUB req 1\r\n")
+    requester.say(b"PUB req inbox 0\r\n\r\n")
+    service.take()
+    service.client.set_permissions(permissions)
+    assert service.say(b"PUB inbox 0\r\n\r\n") != b""  # a violation
