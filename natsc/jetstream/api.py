@@ -16,9 +16,9 @@ from natsc.jetstream.api_request import (
     Unanswered,
     answer,
     check_access,
+    check_level,
     header_block,
 )
-from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER, level_too_high
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def _reset(request: Request, backend: Backend) -> dict[str, Any]:
     stream = backend.stream(request.names[0])
     if stream is None or stream.consumer(request.names[1]) is None:
         raise Unanswered
-    if level_too_high(request.header(REQUIRED_LEVEL_HEADER)):
-        raise ApiError(errors.REQUIRED_API_LEVEL)
+    check_level(request)
     return api_consumer.reset(request, backend)
 
 
@@ -140,8 +139,6 @@ def dispatch(request: Request, backend: Backend) -> Reply | None:
     operation, request.names = found
     failed = False
     try:
-        if level_too_high(request.header(REQUIRED_LEVEL_HEADER)) and not operation.open:
-            raise ApiError(errors.REQUIRED_API_LEVEL)
         if not operation.open:
             check_access(request, backend)
         members = operation.handler(request, backend)

@@ -10,6 +10,7 @@ from natsc.jetstream.api_request import (
     PagedRequest,
     Request,
     check_access,
+    check_level,
     expect_empty,
     find_consumer,
     find_stream,
@@ -240,6 +241,7 @@ def pause(request: Request, backend: Backend) -> dict[str, Any]:
 
 
 def unpin(request: Request, backend: Backend) -> dict[str, Any]:
+    check_level(request)
     try:
         group = decode_one(request.payload, UnpinRequest()).group
     except DecodeError as error:

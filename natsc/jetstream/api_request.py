@@ -85,10 +85,14 @@ def header_block(members: dict[str, object]) -> bytes:
     return "".join(("NATS/1.0\r\n", *(f"{name}: {value}\r\n" for name, value in members.items()), "\r\n")).encode()
 
 
-def check_access(request: Request, backend: Backend) -> None:
-    """May this request be answered at all? ApiError when it asks for too high a level or JetStream is off."""
+def check_level(request: Request) -> None:
     if level_too_high(request.header(REQUIRED_LEVEL_HEADER)):
         raise ApiError(errors.REQUIRED_API_LEVEL)
+
+
+def check_access(request: Request, backend: Backend) -> None:
+    """May this request be answered at all? ApiError when it asks for too high a level or JetStream is off."""
+    check_level(request)
     if not backend.enabled:
         if not backend.alone:
             raise Unanswered

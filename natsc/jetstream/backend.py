@@ -69,7 +69,10 @@ if TYPE_CHECKING:
             """Remove the messages that match `filter` ("" for all) below `seq` (0 for all) but the last `keep`."""
 
         def remove(self, seq: int, erase: bool) -> bool:
-            """Remove a message, with `erase` beyond recovery. False when there is none."""
+            """Remove a message, with `erase` beyond recovery. False when there is none.
+
+            Beyond the last sequence of a stream in a file it is a StoreError, "stream store EOF".
+            """
 
         def message(self, seq: int) -> StoredMessage | None: ...
 

@@ -42,7 +42,7 @@ def skip_value(data: bytes, at: int) -> int:
                 continue
             in_object = closers[-1] == 0x7D
             if char != 0x2C:
-                raise _fault(data, at, "after object key:value pair" if in_object else "after array element")
+                raise unexpected(data, at, "after object key:value pair" if in_object else "after array element")
             at = skip_blanks(data, at + 1)
             if in_object:
                 at = _key(data, at)
@@ -74,15 +74,15 @@ def _scalar_or_open(data: bytes, at: int, closers: list[int]) -> int:
         elif char == 0x2D or char in _DIGITS:
             return _number(data, at)
         else:
-            raise _fault(data, at, "looking for beginning of value")
+            raise unexpected(data, at, "looking for beginning of value")
 
 
 def _key(data: bytes, at: int) -> int:
     if _at(data, at) != 0x22:
-        raise _fault(data, at, "looking for beginning of object key string")
+        raise unexpected(data, at, "looking for beginning of object key string")
     at = skip_blanks(data, skip_string(data, at))
     if _at(data, at) != 0x3A:
-        raise _fault(data, at, "after object key")
+        raise unexpected(data, at, "after object key")
     return at + 1
 
 
@@ -94,7 +94,7 @@ def skip_string(data: bytes, at: int) -> int:
         if char == 0x22:
             return at + 1
         if char < 0x20:
-            raise _fault(data, at, "in string")
+            raise unexpected(data, at, "in string")
         at = _escape(data, at) if char == 0x5C else at + 1
 
 
@@ -119,7 +119,7 @@ def _escape_fault(data: bytes, start: int, end: int) -> SyntaxFault:
 def _literal(data: bytes, at: int, word: bytes) -> int:
     for index, wanted in enumerate(word):
         if _at(data, at + index) != wanted:
-            raise _fault(data, at + index, f"in literal {word.decode()} (expecting {_quoted(chr(wanted))})")
+            raise unexpected(data, at + index, f"in literal {word.decode()} (expecting {_quoted(chr(wanted))})")
     return at + len(word)
 
 
@@ -127,7 +127,7 @@ def _number(data: bytes, at: int) -> int:
     if data[at] == 0x2D:
         at += 1
         if _at(data, at) not in _DIGITS:
-            raise _fault(data, at, "in numeric literal")
+            raise unexpected(data, at, "in numeric literal")
     if data[at] == 0x30:
         at += 1
     else:
@@ -144,7 +144,7 @@ def _number(data: bytes, at: int) -> int:
 
 def _needs_digit(data: bytes, at: int) -> int:
     if _at(data, at) not in _DIGITS:
-        raise _fault(data, at, "in numeric literal")
+        raise unexpected(data, at, "in numeric literal")
     return at
 
 
@@ -160,7 +160,8 @@ def _at(data: bytes, at: int) -> int:
     return data[at]
 
 
-def _fault(data: bytes, at: int, where: str) -> SyntaxFault:
+def unexpected(data: bytes, at: int, where: str) -> SyntaxFault:
+    """The character at `at` has no business there."""
     char, width = _rune(data, at)
     return SyntaxFault(f"invalid character {_quoted(char)} {where}", at + width)
 

@@ -14,7 +14,7 @@ import re
 
 from natsc.config.gotext import GoError, quote
 from natsc.jetstream.gotime import ZERO, Time, parse_time
-from natsc.jetstream.json_syntax import SyntaxFault, raw_member, skip_blanks, skip_value
+from natsc.jetstream.json_syntax import SyntaxFault, raw_member, skip_blanks, skip_value, unexpected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -480,27 +480,14 @@ def decode(data: bytes, target: R, strict: bool = True) -> R:
 def decode_one(data: bytes, target: R) -> R:
     """Fill `target` from exactly one JSON object, skipping unknown members. DecodeError says what is wrong."""
     try:
-        end = skip_blanks(data, _end_of_one(data))
+        end = skip_blanks(data, skip_value(data, 0))
         if end != len(data):
-            raise _after_value(data, end)
+            raise unexpected(data, end, "after top-level value")
         for value, start, stop in _values(data):
             _fill(target, value, Reader(type(target).GO_NAME, data[start:stop], False))
     except SyntaxFault as fault:
         raise DecodeError(fault.text) from None
     return target
-
-
-def _end_of_one(data: bytes) -> int:
-    return skip_value(data, 0)
-
-
-def _after_value(data: bytes, at: int) -> SyntaxFault:
-    try:
-        skip_value(b"[0" + data[at : at + 4], 0)
-    except SyntaxFault as fault:
-        return SyntaxFault(fault.text.replace("after array element", "after top-level value"), fault.offset)
-    # A bracket or a comma would have gone on with the list.
-    return SyntaxFault(f"invalid character '{chr(data[at])}' after top-level value", at + 1)
 
 
 def _fill(target: Record, value: Any, reader: Reader) -> None:
@@ -549,7 +536,7 @@ def is_empty_request(data: bytes) -> bool:
     if not data or data == b"{}":
         return True
     try:
-        end = skip_blanks(data, _end_of_one(data))
+        end = skip_blanks(data, skip_value(data, 0))
     except SyntaxFault:
         return False
     return end == len(data) and data.translate(None, b" \t\r\n") == b"{}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from natsc.config.subject_mapping import is_subset
 from natsc.jetstream.advisories import CREATE, DELETE, MODIFY, consumer_action, stream_action
-from natsc.jetstream.backend import SnapshotRequest
+from natsc.jetstream.backend import StoreError
 from natsc.jetstream.consumer_config import ConsumerConfig, ConsumerState, SequenceInfo
 from natsc.jetstream.gotime import ZERO, Time
 from natsc.jetstream.limits import AccountLimits, ServerLimits, tier_name
 from natsc.jetstream.stream_config import FILE, MEMORY, SourceInfo, StoredMessage, StreamConfig, StreamState
+
+if TYPE_CHECKING:
+    from natsc.jetstream.backend import SnapshotRequest
 
 START = 1_700_000_000_000_000_000
 RECORD_OVERHEAD = {FILE: 30, MEMORY: 16}
@@ -96,7 +99,7 @@ class FakeStream:
         state.first_seq = held[0].seq if held else self.last_seq + 1 if self.last_seq else 0
         state.first_ts = Time(held[0].time if held else ZERO)
         state.num_subjects = len({message.subject for message in held})
-        missing = [seq for seq in range(state.first_seq, self.last_seq + 1) if seq not in self.messages]
+        missing = [seq for seq in range(state.first_seq or 1, self.last_seq + 1) if seq not in self.messages]
         state.num_deleted = len(missing)
         state.deleted = missing if deleted else []
         return state
@@ -146,6 +149,8 @@ class FakeStream:
         return len(chosen)
 
     def remove(self, seq: int, erase: bool) -> bool:
+        if seq > self.last_seq and self.config.storage == FILE:
+            raise StoreError("stream store EOF")
         return self.messages.pop(seq, None) is not None
 
     def message(self, seq: int) -> StoredMessage | None:
