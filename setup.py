@@ -4,6 +4,7 @@ For builds that tests use (tests/fuzz/engine_build.py puts them into directories
 NATSC_SANITIZE=address,undefined  for the sanitizers
 NATSC_COVERAGE=fuzzer             for coverage-guided fuzzing
 NATSC_COVERAGE=lines              for gcov
+NATSC_MODULES=engine,_core        only the modules whose names begin so
 """
 
 import os
@@ -30,6 +31,9 @@ MODULES = [
     "jetstream.msgstore", "jetstream.memstore", "jetstream.worker", "jetstream.store",
     "_core", "net.protocol",
 ]
+
+if os.environ.get("NATSC_MODULES"):
+    MODULES = [name for name in MODULES if name.startswith(tuple(os.environ["NATSC_MODULES"].split(",")))]
 
 setup(
     ext_modules=cythonize(
