@@ -6,7 +6,8 @@ under CONSUMER.MSG.NEXT, are answered with messages, not with JSON, and are not 
 
 from __future__ import annotations
 
-from natsc.jetstream import api_account, api_consumer, api_errors as errors, api_messages, api_stream
+from natsc.jetstream import api_account, api_consumer, api_messages, api_stream
+from natsc.jetstream import api_errors as errors
 from natsc.jetstream.advisories import api_audit
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.api_request import (

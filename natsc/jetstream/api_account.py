@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from natsc.jetstream.api_request import Request
     from natsc.jetstream.backend import Backend
 
+_NOTHING = AccountLimits(0, 0, 0, 0, 0, 0, 0)
+
 
 def info(request: Request, backend: Backend) -> dict[str, Any]:
     return account_stats(backend)
@@ -28,7 +30,7 @@ def account_stats(backend: Backend) -> dict[str, Any]:
         reserved_bytes(backend, ""),
         len(streams),
         sum(consumers for _, consumers in streams),
-        flat if flat is not None else AccountLimits(*[0] * 7),
+        flat if flat is not None else _NOTHING,
     )
     if backend.domain:
         members["domain"] = backend.domain
@@ -40,7 +42,7 @@ def account_stats(backend: Backend) -> dict[str, Any]:
             memory, storage = usage.get(name, (0, 0))
             if name not in backend.limits and not own and not memory and not storage:
                 continue
-            limits = backend.limits.get(name, AccountLimits(*[0] * 7))
+            limits = backend.limits.get(name, _NOTHING)
             tiers[name] = _tier(memory, storage, reserved_bytes(backend, name), len(own), sum(own), limits)
         if tiers:
             members["tiers"] = tiers

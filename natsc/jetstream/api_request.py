@@ -36,7 +36,9 @@ class Request:
 
     __slots__ = ("answer_headers", "client", "headers", "names", "payload", "subject")
 
-    def __init__(self, subject: str, payload: bytes, headers: bytes = b"", client: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, subject: str, payload: bytes, headers: bytes = b"", client: dict[str, Any] | None = None
+    ) -> None:
         self.subject = subject
         self.payload = payload
         self.headers = headers

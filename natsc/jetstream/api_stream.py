@@ -25,7 +25,8 @@ from natsc.jetstream.limits import check_new_stream
 from natsc.jetstream.schema import BOOL, INT, STRING, UINT64, Field, Nested, Record, is_empty_request
 from natsc.jetstream.stream_check import checked, invalid
 from natsc.jetstream.stream_config import StreamConfig, StreamConfigRequest, StreamState
-from natsc.jetstream.stream_update import check_restore, create as create_stream, updated
+from natsc.jetstream.stream_update import check_restore, updated
+from natsc.jetstream.stream_update import create as create_stream
 from natsc.jetstream.versioning import shown, stamp_stream
 
 TYPE_CHECKING = False
@@ -243,7 +244,7 @@ def snapshot(request: Request, backend: Backend) -> dict[str, Any]:
     if not is_valid_literal(body.deliver_subject):
         raise ApiError(errors.SNAPSHOT_DELIVER_SUBJECT_INVALID)
     try:
-        state = backend.snapshot(stream, body, request.client)
+        state = stream.snapshot(body, request.client)
     except StoreError as error:
         raise ApiError(errors.STREAM_SNAPSHOT, err=error) from None
     return {"config": stream.config.as_json(), "state": state.as_json()}

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from natsc.jetstream.limits import AccountLimits, ServerLimits
     from natsc.jetstream.stream_config import SourceInfo, StoredMessage, StreamConfig, StreamState
 
+    class SnapshotRequest(Protocol):
+        deliver_subject: str
+        no_consumers: bool
+        chunk_size: int
+        window_size: int
+        jsck: bool
+
     class Consumer(Protocol):
         name: str
         config: ConsumerConfig
@@ -94,6 +101,9 @@ if TYPE_CHECKING:
         def num_pending(self, seq: int, filter: str) -> int:
             """How many messages from `seq` on match `filter` ("" for all)."""
 
+        def snapshot(self, request: SnapshotRequest, client: dict[str, Any] | None) -> StreamState:
+            """Begin to send a snapshot to request.deliver_subject, once the answer is out; the state it is of."""
+
     class Backend(Protocol):
         enabled: bool  # JetStream is on for this account
         alone: bool  # no leaf node could answer in our place
@@ -104,10 +114,20 @@ if TYPE_CHECKING:
         max_pending: int  # bytes that one batch of direct gets may have when it doesn't say
         limits: dict[str, AccountLimits]
         server_limits: ServerLimits
-        memory_reserved: int  # of the whole server
-        storage_reserved: int
-        api_total: int
-        api_errors: int
+
+        @property
+        def memory_reserved(self) -> int:
+            """Bytes that streams of all accounts have reserved in memory."""
+
+        @property
+        def storage_reserved(self) -> int: ...
+
+        @property
+        def api_total(self) -> int:
+            """Requests of this account since the start."""
+
+        @property
+        def api_errors(self) -> int: ...
 
         def now(self) -> int: ...
 
@@ -134,18 +154,8 @@ if TYPE_CHECKING:
         def count_request(self, failed: bool) -> None:
             """Add one request to the API's statistics, of the account and the server."""
 
-        def snapshot(self, stream: Stream, request: SnapshotRequest, client: dict[str, Any] | None) -> StreamState:
-            """Begin to send a snapshot to request.deliver_subject, once the answer is out; the state it is of."""
-
         def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
             """Begin to receive a snapshot; the subject that its chunks are to be sent to."""
-
-    class SnapshotRequest(Protocol):
-        deliver_subject: str
-        no_consumers: bool
-        chunk_size: int
-        window_size: int
-        jsck: bool
 
 
 class StoreError(Exception):

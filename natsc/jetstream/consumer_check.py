@@ -212,9 +212,7 @@ def _check_pull(config: ConsumerConfig, stream: StreamConfig, server: ServerLimi
         raise ApiError(errors.CONSUMER_MAX_REQUEST_BATCH_EXCEEDED, limit=server.max_batch)
 
 
-def _check_limits(
-    config: ConsumerConfig, stream: StreamConfig, server: ServerLimits, account: AccountLimits
-) -> None:
+def _check_limits(config: ConsumerConfig, stream: StreamConfig, server: ServerLimits, account: AccountLimits) -> None:
     limits = stream.consumer_limits
     for limit in (server.max_ack_pending, account.max_ack_pending, limits.max_ack_pending):
         if 0 < limit < config.max_ack_pending:
@@ -294,9 +292,7 @@ def _check_priority(config: ConsumerConfig) -> None:
 # -- creating and changing --------------------------------------------------------------------------------------------
 
 
-def create_or_update(
-    stream: Stream, config: ConsumerConfig, action: str, backend: Backend, pedantic: bool
-) -> Consumer:
+def create_or_update(stream: Stream, config: ConsumerConfig, action: str, backend: Backend, pedantic: bool) -> Consumer:
     """The consumer, new or changed. `config` is filled in and handed over. Raises ApiError."""
     account, _ = select_limits(backend.limits, config.replicas(stream.config))
     if account is None:
@@ -326,9 +322,7 @@ def _fill_inactive(config: ConsumerConfig, durable: bool) -> None:
         config.inactive_threshold = _EPHEMERAL_INACTIVE
 
 
-def _change(
-    stream: Stream, existing: Consumer, config: ConsumerConfig, action: str, backend: Backend
-) -> Consumer:
+def _change(stream: Stream, existing: Consumer, config: ConsumerConfig, action: str, backend: Backend) -> Consumer:
     old = existing.config
     if action == ACTION_CREATE:
         copy_required_level(config.metadata, old.metadata)

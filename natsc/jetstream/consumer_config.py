@@ -181,7 +181,9 @@ class SequenceInfo:
 
 
 class ConsumerState:
-    """What a consumer reports beside its configuration. `pinned_ts` in ns; push_bound: a push consumer with interest."""
+    """What a consumer reports beside its configuration. `pinned_ts` in ns; `push_bound`: somebody receives what it
+    pushes.
+    """
 
     __slots__ = (
         "ack_floor", "delivered", "num_ack_pending", "num_pending", "num_redelivered", "num_waiting",

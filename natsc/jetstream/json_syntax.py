@@ -29,7 +29,7 @@ def skip_blanks(data: bytes, at: int) -> int:
 
 
 def skip_value(data: bytes, at: int) -> int:
-    """Where the value that starts at `at` (after blanks) ends; SyntaxFault when it is none. Iterates, never recurses."""
+    """Where the value that starts at `at` (after blanks) ends; SyntaxFault when it is none. Of any depth."""
     closers: list[int] = []
     while True:
         at = _scalar_or_open(data, at, closers)

@@ -1,7 +1,7 @@
-"""Records that travel as JSON: declared once, then read as strictly as the reference reads them and written as it writes.
+"""Records that travel as JSON: declared once, then read and written just as the reference does it.
 
-A `Record` lists its fields in FIELDS; `decode` fills one from a request, `Record.as_json` gives the members in order, and
-`encode` makes the bytes. Reading follows Go's encoding/json: names match in any case, `null` changes nothing, a member
+A `Record` lists its fields in FIELDS; `decode` fills one from a request, `Record.as_json` gives the members in order,
+and `encode` makes the bytes. Reading follows Go's encoding/json: names match in any case, `null` changes nothing, a member
 given twice counts twice, the first thing that is wrong is what the client is told, in Go's words.
 
 Requests are parsed by the C decoder of Python's json; only what it refuses is parsed again to say why.
@@ -19,7 +19,7 @@ from natsc.jetstream.json_syntax import SyntaxFault, raw_member, skip_blanks, sk
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, TypeVar
+    from typing import Any, ClassVar, TypeVar
 
     R = TypeVar("R", bound="Record")
 
@@ -359,7 +359,7 @@ class Record:
     __slots__ = ()
     GO_NAME = ""
     FIELDS: tuple[Field, ...] = ()
-    _by_name: dict[str, Field] = {}
+    _by_name: ClassVar[dict[str, Field]]
 
     def __init_subclass__(cls) -> None:
         cls._by_name = {field.name: field for field in cls.FIELDS}

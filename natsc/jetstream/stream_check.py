@@ -318,7 +318,11 @@ def _check_source_transforms(source: StreamSource) -> None:
 
 def check_origin_filters(config: StreamConfig) -> None:
     """Filters of mirrors and sources are only looked at when a stream is created. Raises ApiError."""
-    if config.mirror is not None and config.mirror.filter_subject and not is_valid_subject(config.mirror.filter_subject):
+    if (
+        config.mirror is not None
+        and config.mirror.filter_subject
+        and not is_valid_subject(config.mirror.filter_subject)
+    ):
         text = f"subject filter '{config.mirror.filter_subject}' for the mirror invalid subject"
         raise ApiError(errors.STREAM_CREATE, err=text)
     for source in config.sources:
@@ -434,4 +438,3 @@ def _check_transforms(config: StreamConfig, pedantic: bool) -> None:
         raise invalid(
             f"stream configuration for republish with transform from '{republish.src}' to '{republish.dest}' not valid"
         )
-

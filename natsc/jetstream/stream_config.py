@@ -159,7 +159,7 @@ class StreamConfig(Record):
         "subject_delete_marker_ttl", "subject_transform", "subjects",
     )  # fmt: skip
     GO_NAME = "StreamConfig"
-    FIELDS = (
+    FIELDS: tuple[Field, ...] = (
         Field("name", STRING, omit_empty=False),
         Field("description", STRING),
         Field("subjects", STRINGS),
@@ -348,4 +348,3 @@ class StoredMessage:
             members["data"] = b64encode(self.data).decode()
         members["time"] = format_time(self.time)
         return members
-

@@ -117,9 +117,7 @@ def _check_consumers(stream: Stream, new: StreamConfig) -> None:
     if old_limits == limits:
         return
     threshold, pending = limits.inactive_threshold, limits.max_ack_pending
-    if not (
-        0 < threshold != old_limits.inactive_threshold or 0 < pending != old_limits.max_ack_pending
-    ):
+    if not (0 < threshold != old_limits.inactive_threshold or 0 < pending != old_limits.max_ack_pending):
         return
     beyond = [
         consumer.name

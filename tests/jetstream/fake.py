@@ -53,7 +53,9 @@ class FakeConsumer:
         state = ConsumerState()
         state.delivered = SequenceInfo(0, max(self.next_seq - 1, 0))
         state.ack_floor = SequenceInfo(0, max(self.next_seq - 1, 0))
-        pending = [seq for seq, message in self.stream.messages.items() if seq >= self.next_seq and self._matches(message)]
+        pending = [
+            seq for seq, message in self.stream.messages.items() if seq >= self.next_seq and self._matches(message)
+        ]
         if self.config.deliver_policy == "last_per_subject":
             pending = list({self.stream.messages[seq].subject: seq for seq in pending})
         state.num_pending = len(pending)
@@ -176,6 +178,9 @@ class FakeStream:
     def seq_from_time(self, time: int) -> int:
         return next((at for at, one in self.messages.items() if one.time >= time), self.last_seq + 1)
 
+    def snapshot(self, request: SnapshotRequest, client: dict[str, Any] | None) -> StreamState:
+        return self.state()
+
     def num_pending(self, seq: int, filter: str) -> int:
         return sum(at >= seq and is_subset(one.subject, filter or ">") for at, one in self.messages.items())
 
@@ -255,9 +260,6 @@ class FakeBackend:
     def count_request(self, failed: bool) -> None:
         self.api_total += 1
         self.api_errors += failed
-
-    def snapshot(self, stream: FakeStream, request: SnapshotRequest, client: dict[str, Any] | None) -> StreamState:
-        return stream.state()
 
     def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
         return f"$JS.SNAPSHOT.RESTORE.{config.name}.ID"

@@ -100,7 +100,9 @@ def run(scenario: list[Step], client: Client, backend: FakeBackend) -> list[str]
         assert reply is not None, f"no answer to {step}"
         if comparable(reply.payload) != comparable(expected.payload) or reply.headers != expected.headers:
             shown = f"{step[0]} {body[:300]!r}"
-            wrong.append(f"{shown}\n  wanted {expected.headers + expected.payload!r}\n  got    {reply.headers + reply.payload!r}")
+            wrong.append(
+                f"{shown}\n  wanted {expected.headers + expected.payload!r}\n  got    {reply.headers + reply.payload!r}"
+            )
     return wrong
 
 
@@ -171,14 +173,15 @@ GETS: list[Step] = [
     ("S", {"seq": 99}), ("S", {"last_by_subj": "a.2"}), ("S", {"next_by_subj": "a.*", "seq": 2}),
     ("S", {"seq": 1, "last_by_subj": "a.2"}), ("S", {"last_by_subj": "a.2", "batch": 2}), ("S", {"x": 1, "seq": 1}),
     ("S", {"seq": 1, "start_time": "2020-01-01T00:00:00Z"}), ("S", {"seq": "x"}),
-    ("S", {"multi_last": ["a.*"], "next_by_subj": "a"}), ("S", {"up_to_seq": 5, "seq": 1, "up_to_time": "2020-01-01T00:00:00Z"}),
-    ("S", {"seq": 1, "batch": 2}), ("S", {"seq": 1, "batch": 20}), ("S", {"seq": 2, "batch": 20, "next_by_subj": "a.1"}),
-    ("S", {"seq": 1, "batch": 20, "max_bytes": 10}), ("S", {"seq": 50, "batch": 3}), ("S", {"seq": 1, "batch": 2, "no_hdr": True}),
-    ("S", {"start_time": "2020-01-01T00:00:00Z", "batch": 2}), ("S", {"multi_last": ["a.1", "a.2"]}),
-    ("S", {"multi_last": ["a.>"]}), ("S", {"multi_last": ["a.>"], "batch": 2}), ("S", {"multi_last": ["a.>"], "up_to_seq": 3}),
-    ("S", {"multi_last": ["b"]}), ("S", {"multi_last": ["a.>"], "up_to_time": "2020-01-01T00:00:00Z"}),
-    ("S", {"multi_last": ["a.>"], "seq": 3}), ("S", {"multi_last": ["a.>"], "max_bytes": 5}),
-    ("S", {"seq": 1}, {"Nats-Required-Api-Level": "6"}),
+    ("S", {"multi_last": ["a.*"], "next_by_subj": "a"}),
+    ("S", {"up_to_seq": 5, "seq": 1, "up_to_time": "2020-01-01T00:00:00Z"}), ("S", {"seq": 1, "batch": 2}),
+    ("S", {"seq": 1, "batch": 20}), ("S", {"seq": 2, "batch": 20, "next_by_subj": "a.1"}),
+    ("S", {"seq": 1, "batch": 20, "max_bytes": 10}), ("S", {"seq": 50, "batch": 3}),
+    ("S", {"seq": 1, "batch": 2, "no_hdr": True}), ("S", {"start_time": "2020-01-01T00:00:00Z", "batch": 2}),
+    ("S", {"multi_last": ["a.1", "a.2"]}), ("S", {"multi_last": ["a.>"]}), ("S", {"multi_last": ["a.>"], "batch": 2}),
+    ("S", {"multi_last": ["a.>"], "up_to_seq": 3}), ("S", {"multi_last": ["b"]}),
+    ("S", {"multi_last": ["a.>"], "up_to_time": "2020-01-01T00:00:00Z"}), ("S", {"multi_last": ["a.>"], "seq": 3}),
+    ("S", {"multi_last": ["a.>"], "max_bytes": 5}), ("S", {"seq": 1}, {"Nats-Required-Api-Level": "6"}),
     ("S.a.1", ""), ("S.a.9", ""), ("S.a.1", {"seq": 1}), ("S.a.1", {"no_hdr": True}), ("S.a.1", "x"), ("S.a.1", "{}"),
     ("S.a.1", "", {"Nats-Required-Api-Level": "6"}),
 ]  # fmt: skip
