@@ -39,7 +39,7 @@ Entry = tuple[bytes, bytes]
 def entries_say(entries: list[Entry], subject: bytes, queue: bytes) -> tuple[bool, bool, bool]:
     """Of the entries that match: whether one names no queue, whether some name one, whether one of those means ours."""
     found = [e_queue for e_subject, e_queue in entries if matches(subject, e_subject)]
-    ours = any(q and (q == queue or (b"*" in q or b">" in q) and covers(queue, q)) for q in found)
+    ours = any(q and (q == queue or ((b"*" in q or b">" in q) and covers(queue, q))) for q in found)
     return b"" in found, any(found), ours
 
 
@@ -63,6 +63,6 @@ def may_subscribe(subject: bytes, queue: bytes, allow: list[Entry] | None, deny:
 
 
 def may_receive(subject: bytes, queue: bytes, deny: list[Entry] | None) -> bool:
-    """Whether a message on subject may reach a subscription in queue (b"" = none) of somebody with these deny entries."""
+    """Whether a message on subject may reach a subscription in queue (b"" = none) of who has these deny entries."""
     plain, _, ours = entries_say(deny or [], subject, queue)
     return not plain and not (queue and ours)

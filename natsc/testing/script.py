@@ -130,7 +130,9 @@ class _Player:
             self.peers[rest].client.close(errors.CLIENT_CLOSED)
             self.world.end_turn()
         elif word in self.peers:
-            data = unescape(rest[:-1]) if rest.endswith("\\") and not rest.endswith("\\\\") else unescape(rest) + b"\r\n"
+            data = (
+                unescape(rest[:-1]) if rest.endswith("\\") and not rest.endswith("\\\\") else unescape(rest) + b"\r\n"
+            )
             self.cut(self.peers[word], data)
         else:
             raise ValueError(f"unknown command {command!r}")

@@ -49,7 +49,7 @@ class Peer:
         self.client = client
         self.name = name
         self.out = bytearray()
-        self.blocked = False        # keeps what it is sent in the engine
+        self.blocked = False  # keeps what it is sent in the engine
 
     def say(self, data: bytes, step: int | None = None) -> bytes:
         """Send, step bytes at a time where that is given, ending the turn after each; returns what came back."""
@@ -82,8 +82,8 @@ class World:
     """An engine with a clock that stands still, and its peers.
 
     users: whom CONNECT may name; where that is given, CONNECT must come first (auth_timeout_ns after connecting at the
-    latest). headers: whether peers may use them without having said so. The other options are the server's, in its units;
-    -1 is no limit.
+    latest). headers: whether peers may use them without having said so. The other options are the server's, in its
+    units; -1 is no limit.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class World:
         self.users = users
         self.auth_timeout_ns = auth_timeout_ns
         self.headers = headers
-        self.peers: dict[int, Peer] = {}        # every peer that there ever was, by cid
-        self.log: list[tuple[str, ...]] = []    # (peer, what, ...) of each hook that only reports
+        self.peers: dict[int, Peer] = {}  # every peer that there ever was, by cid
+        self.log: list[tuple[str, ...]] = []  # (peer, what, ...) of each hook that only reports
         self.connect_answer: int | None = None  # what on_connect answers, in place of what it should
         self.closed: list[str] = []
         self.engine.release = self._released

@@ -51,7 +51,7 @@ class TestJoin:
         assert (peer.client.num_subs, world.account("A").total_conns) == (1, 1)
 
     def test_within_one_read(self):
-        """CONNECT moves the client in mid-input: what came before counts where it was, what comes behind where it is."""
+        """CONNECT moves the client in mid-input: what came before counts where it was, the rest where it is."""
         world = World(users={"b": User("B")})
         world.on_first_op = lambda client: not client.accept()
         peer = world.connect(account="A")
@@ -104,7 +104,7 @@ class TestClosing:
     def test_reasons(self, world, reason):
         peer = world.connect()
         peer.client.close(reason)
-        peer.client.close(1)        # the first one counts
+        peer.client.close(1)  # the first one counts
         world.end_turn()
         assert (peer.client.close_reason, peer.reason) == (reason, CLOSE_REASONS[reason])
 
@@ -160,7 +160,7 @@ class TestClosing:
         gc.collect()
 
     def test_during_a_delivery(self):
-        """A receiver overflows while its message is written; the others get theirs, and it is closed at the end of the turn."""
+        """A receiver overflows while its message is written: the others get theirs, it is closed at the turn's end."""
         world = World(max_pending=200)
         peers = [world.connect() for _ in range(5)]
         for peer in peers:

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from natsc.testing.world import World
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 200), st.integers(0, 70000)), st.booleans()), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 200), st.integers(0, 70000)), st.booleans()), max_size=30
+    )
+)
 def test_what_is_queued_comes_out(steps):
     world = World()
     peers = [world.connect() for _ in range(4)]

@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 from natsc.engine.permissions import Permissions
 from natsc.testing.world import SECOND_NS, Peer, World
 
-SUBJECTS = st.sampled_from([b"foo", b"a.b", b"a.b.c", b"a.x", b"inbox.1", b"*", b"a.*", b">", b"a..b", b"$NRG.x", b"_R_.x", b"\xff"])
-PATTERNS = st.sampled_from([b"foo", b"a.*", b"a.>", b">", b"*.b", b"inbox.*", b"a.b q", b"a.* q", b"> r", b"a..", b"x _sys_"])
+SUBJECTS = st.sampled_from(
+    [b"foo", b"a.b", b"a.b.c", b"a.x", b"inbox.1", b"*", b"a.*", b">", b"a..b", b"$NRG.x", b"_R_.x", b"\xff"]
+)
+PATTERNS = st.sampled_from(
+    [b"foo", b"a.*", b"a.>", b">", b"*.b", b"inbox.*", b"a.b q", b"a.* q", b"> r", b"a..", b"x _sys_"]
+)
 SIDS = st.sampled_from([b"1", b"2", b"3", b"long-sid"])
 BLANKS = st.sampled_from([b" ", b" ", b" ", b"\t", b"  ", b" \t "])
 ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b" \r\n"])
@@ -36,10 +40,14 @@ OPERATIONS = st.one_of(
     publish(),
     publish(),
     st.builds(lambda p, sid, b, end: b"SUB%s%s%s%s%s" % (b, p, b, sid, end), PATTERNS, SIDS, BLANKS, ENDS),
-    st.builds(lambda sid, n, end: b"UNSUB %s%s%s" % (sid, n, end), SIDS, st.sampled_from([b"", b" 1", b" 3", b" x"]), ENDS),
+    st.builds(
+        lambda sid, n, end: b"UNSUB %s%s%s" % (sid, n, end), SIDS, st.sampled_from([b"", b" 1", b" 3", b" x"]), ENDS
+    ),
     st.sampled_from([b"PING\r\n", b"ping\n", b"PONG\r\n", b"+OK\r\n", b"INFO {}\r\n", b"PING" + b"x" * 1500 + b"\r\n"]),
     st.builds(
-        lambda v, p, e: b'CONNECT {"verbose":%s,"pedantic":%s,"echo":%s,"headers":true,"no_responders":true}\r\n' % (v, p, e),
+        lambda v, p, e: (
+            b'CONNECT {"verbose":%s,"pedantic":%s,"echo":%s,"headers":true,"no_responders":true}\r\n' % (v, p, e)
+        ),
         *[st.sampled_from([b"true", b"false"])] * 3,
     ),
 )
@@ -51,7 +59,11 @@ def mutated(draw: st.DrawFn) -> bytes:
     text = b"".join(draw(st.lists(OPERATIONS, min_size=1, max_size=12)))
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(text)))
-        text = text[:at] + draw(st.one_of(st.binary(max_size=3), st.sampled_from([b"\r", b"\n", b" " * 1500]))) + text[at + draw(st.integers(0, 3)) :]
+        text = (
+            text[:at]
+            + draw(st.one_of(st.binary(max_size=3), st.sampled_from([b"\r", b"\n", b" " * 1500])))
+            + text[at + draw(st.integers(0, 3)) :]
+        )
     return text
 
 
@@ -66,7 +78,9 @@ def cut(text: bytes, sizes: list[int]) -> list[bytes]:
     return pieces
 
 
-RULES = Permissions([b"foo", b"a.>"], [b"a.x"], [(b"a.>", b""), (b"foo", b""), (b"inbox.*", b"")], [(b"a.x", b"")], (2, SECOND_NS))
+RULES = Permissions(
+    [b"foo", b"a.>"], [b"a.x"], [(b"a.>", b""), (b"foo", b""), (b"inbox.*", b"")], [(b"a.x", b"")], (2, SECOND_NS)
+)
 
 
 def play(steps: list[tuple[int, bytes]], sizes: list[int] | None, options: dict[str, int], rules: bool) -> list[object]:
@@ -88,14 +102,16 @@ def play(steps: list[tuple[int, bytes]], sizes: list[int] | None, options: dict[
 def state(peer: Peer) -> tuple[object, ...]:
     c = peer.client
     return (
-        bytes(peer.out), peer.reason, c.in_msgs, c.in_bytes, c.out_msgs, c.out_bytes, sorted(c.subscriptions(), key=str), c.last_activity_ns - c.start_ns,
+        bytes(peer.out), peer.reason, c.in_msgs, c.in_bytes, c.out_msgs, c.out_bytes, sorted(c.subscriptions(),
+        key=str), c.last_activity_ns - c.start_ns,
     )  # fmt: skip
 
 
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
-        "headers": st.just(1), "verbose": st.just(1), "pedantic": st.just(1), "max_payload": st.just(50), "max_control_line": st.just(64),
+        "headers": st.just(1), "verbose": st.just(1), "pedantic": st.just(1), "max_payload": st.just(50),
+        "max_control_line": st.just(64),
         "max_subs": st.just(2), "max_sub_tokens": st.just(2), "max_pending": st.just(6000),
     },
 )  # fmt: skip

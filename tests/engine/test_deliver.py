@@ -40,7 +40,9 @@ class TestReceivers:
     def test_order_of_one_publisher(self, world):
         receiver, sender = world.connect(), world.connect()
         receiver.say(b"SUB a.* 1\r\nSUB b 2\r\n")
-        sender.say(b"".join(b"PUB %s %d\r\n%d\r\n" % (b"b" if n % 3 else b"a.x", len(b"%d" % n), n) for n in range(100)))
+        sender.say(
+            b"".join(b"PUB %s %d\r\n%d\r\n" % (b"b" if n % 3 else b"a.x", len(b"%d" % n), n) for n in range(100))
+        )
         assert [int(line) for line in receiver.take().split(b"\r\n")[1::2]] == list(range(100))
 
     def test_who_closes_in_the_same_turn_gets_nothing_more(self, world):
@@ -75,7 +77,7 @@ class TestQueues:
         world.connect().say(b"PUB foo 0\r\n\r\n" * total)
         counts = [peer.take().count(b"MSG ") for peer in peers]
         assert sum(counts) == total
-        assert all(abs(count - 700) < 140 for count in counts), counts     # five standard deviations and more
+        assert all(abs(count - 700) < 140 for count in counts), counts  # five standard deviations and more
 
     def test_a_group_is_named_by_its_queue_not_by_its_subject(self, world):
         one, two, sender = world.connect(), world.connect(), world.connect()
@@ -183,7 +185,10 @@ class TestNoResponders:
 
     def test_the_only_subscriber_has_no_echo(self, world):
         peer = world.connect()
-        peer.say(b'CONNECT {"verbose":false,"headers":true,"no_responders":true,"echo":false}\r\nSUB inbox 1\r\nSUB foo 2\r\n')
+        peer.say(
+            b'CONNECT {"verbose":false,"headers":true,"no_responders":true,"echo":false}\r\n'
+            b"SUB inbox 1\r\nSUB foo 2\r\n"
+        )
         assert b"503" in peer.say(b"PUB foo inbox 2\r\nhi\r\n")
 
 

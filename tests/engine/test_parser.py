@@ -46,9 +46,12 @@ class TestUnknown:
     # A prefix of a verb and the first byte that doesn't fit.
     @pytest.mark.parametrize(
         "text",
-        [b"X", b"\r\n", b" PING\r\n", b"PX", b"PUX", b"PUBX", b"PUB\r\n", b"PIX", b"PINX", b"POX", b"PONX", b"HX", b"HPX", b"HPUX",
-         b"HPUBX", b"HMX", b"HMSX", b"HMSGX", b"SX", b"SUX", b"SUBX", b"SUB\r", b"UX", b"UNX", b"UNSX", b"UNSUX", b"UNSUBX", b"CX",
-         b"COX", b"CONX", b"CONNX", b"CONNEX", b"CONNECX", b"IX", b"INX", b"INFX", b"+X", b"+OX", b"-X", b"-EX", b"-ERX", b"-ERRX",
+        [b"X", b"\r\n", b" PING\r\n", b"PX", b"PUX", b"PUBX", b"PUB\r\n", b"PIX", b"PINX", b"POX", b"PONX", b"HX",
+        b"HPX", b"HPUX",
+         b"HPUBX", b"HMX", b"HMSX", b"HMSGX", b"SX", b"SUX", b"SUBX", b"SUB\r", b"UX", b"UNX", b"UNSX", b"UNSUX",
+         b"UNSUBX", b"CX",
+         b"COX", b"CONX", b"CONNX", b"CONNEX", b"CONNECX", b"IX", b"INX", b"INFX", b"+X", b"+OX", b"-X", b"-EX",
+         b"-ERX", b"-ERRX",
          b"MSG a 1 0\r\n", b"A+ x\r\n", b"RS+ x\r\n", b"LS+ x\r\n", b"\x00", b"\xff", b"GET / HTTP/1.1\r\n"],
     )  # fmt: skip
     def test_closes(self, text, step):
@@ -60,15 +63,20 @@ class TestUnknown:
     def test_hmsg_is_read_and_refused(self, step):
         assert reaction(b"HMSG a 1 2 2\r\n", step) == (UNKNOWN, "Protocol Violation")
 
-    @pytest.mark.parametrize("text", [b"P", b"PU", b"PUB", b"H", b"HP", b"HM", b"S", b"U", b"C", b"CONNECT", b"I", b"+", b"-"])
+    @pytest.mark.parametrize(
+        "text", [b"P", b"PU", b"PUB", b"H", b"HP", b"HM", b"S", b"U", b"C", b"CONNECT", b"I", b"+", b"-"]
+    )
     def test_waits_for_the_rest_of_a_verb(self, text, step):
         assert reaction(text, step) == (b"", "")
 
     @pytest.mark.parametrize(
         ("text", "state"),
-        [(b"X", 0), (b"PX", 29), (b"PUX", 30), (b"PUBX", 31), (b"PIX", 34), (b"PINX", 35), (b"POX", 37), (b"PONX", 38), (b"HX", 18),
-         (b"HPX", 19), (b"HPUX", 20), (b"HPUBX", 21), (b"HMX", 24), (b"HMSX", 25), (b"HMSGX", 26), (b"SX", 43), (b"SUX", 44),
-         (b"SUBX", 45), (b"UX", 59), (b"UNSUBX", 63), (b"CX", 10), (b"CONNECX", 15), (b"IX", 71), (b"INFX", 73), (b"+X", 1),
+        [(b"X", 0), (b"PX", 29), (b"PUX", 30), (b"PUBX", 31), (b"PIX", 34), (b"PINX", 35), (b"POX", 37), (b"PONX",
+        38), (b"HX", 18),
+         (b"HPX", 19), (b"HPUX", 20), (b"HPUBX", 21), (b"HMX", 24), (b"HMSX", 25), (b"HMSGX", 26), (b"SX", 43),
+         (b"SUX", 44),
+         (b"SUBX", 45), (b"UX", 59), (b"UNSUBX", 63), (b"CX", 10), (b"CONNECX", 15), (b"IX", 71), (b"INFX", 73),
+         (b"+X", 1),
          (b"+OX", 2), (b"-X", 4), (b"-ERX", 6), (b"-ERRX", 7)],
     )  # fmt: skip
     def test_the_log_names_the_parser_state(self, text, state):
@@ -108,19 +116,25 @@ class TestPub:
 
     @pytest.mark.parametrize(
         "text",
-        [b"PUB foo\r\n", b"PUB \r\n", b"PUB foo a b 1\r\n", b"PUB foo x\r\n", b"PUB foo -1\r\n", b"PUB foo +1\r\n", b"PUB foo 1.5\r\n",
+        [b"PUB foo\r\n", b"PUB \r\n", b"PUB foo a b 1\r\n", b"PUB foo x\r\n", b"PUB foo -1\r\n", b"PUB foo +1\r\n",
+        b"PUB foo 1.5\r\n",
          b"PUB foo 1234567890\r\n", b"PUB foo 0x1\r\n", b"PUB foo 1\rx\n", b"PUB foo bar baz\r\n"],
     )  # fmt: skip
     def test_bad_arguments_close_without_a_word(self, text, step):
         assert reaction(text, step) == (b"", "Protocol Violation")
 
-    @pytest.mark.parametrize("text", [b"PUB foo 2\r\nhixx", b"PUB foo 2\r\nhi\rx", b"PUB foo 2\r\nhi\n", b"PUB foo 0\r\nx"])
+    @pytest.mark.parametrize(
+        "text", [b"PUB foo 2\r\nhixx", b"PUB foo 2\r\nhi\rx", b"PUB foo 2\r\nhi\n", b"PUB foo 0\r\nx"]
+    )
     def test_payload_without_its_line_end(self, text, step):
         assert reaction(text, step) == (UNKNOWN, "Protocol Violation")
 
     def test_max_payload(self, step):
         assert delivered(b"PUB foo 10\r\n0123456789\r\n", step, max_payload=10) == b"MSG foo s 10\r\n0123456789\r\n"
-        assert reaction(b"PUB foo 11\r\n", step, max_payload=10) == (b"-ERR 'Maximum Payload Violation'\r\n", "Maximum Message Payload Exceeded")
+        assert reaction(b"PUB foo 11\r\n", step, max_payload=10) == (
+            b"-ERR 'Maximum Payload Violation'\r\n",
+            "Maximum Message Payload Exceeded",
+        )
 
     def test_nothing_is_delivered_before_the_line_end(self, step):
         assert delivered(b"PUB foo 5\r\nhello\r", step) == b""
@@ -151,7 +165,16 @@ class TestHpub:
         assert receiver.take() == message * 2
 
     @pytest.mark.parametrize(
-        "text", [b"HPUB foo 2\r\n", b"HPUB foo 3 2\r\n", b"HPUB foo x 2\r\n", b"HPUB foo 2 x\r\n", b"HPUB foo -1 2\r\n", b"HPUB a b c 2 2\r\n", b"HPUB \r\n"]
+        "text",
+        [
+            b"HPUB foo 2\r\n",
+            b"HPUB foo 3 2\r\n",
+            b"HPUB foo x 2\r\n",
+            b"HPUB foo 2 x\r\n",
+            b"HPUB foo -1 2\r\n",
+            b"HPUB a b c 2 2\r\n",
+            b"HPUB \r\n",
+        ],
     )
     def test_bad_arguments_close_without_a_word(self, text, step):
         peer = World(headers=True).connect()
@@ -166,7 +189,9 @@ class TestHpub:
 
 
 class TestSub:
-    @pytest.mark.parametrize("text", [b"SUB foo 1\r\n", b"sub  foo \t 1 \r\n", b"SUB foo q 1\r\n", b"SUB foo 1\n", b"SUB \nfoo 1\r\n"])
+    @pytest.mark.parametrize(
+        "text", [b"SUB foo 1\r\n", b"sub  foo \t 1 \r\n", b"SUB foo q 1\r\n", b"SUB foo 1\n", b"SUB \nfoo 1\r\n"]
+    )
     def test_is_there(self, text, step):
         peer = World().connect()
         assert peer.say(text, step) == b""
@@ -196,7 +221,7 @@ class TestSub:
 
     def test_max_tokens(self, step):
         assert reaction(b"SUB a.b 1\r\nSUB a.b.c 2\r\nPING\r\n", step, max_sub_tokens=2)[0] == (
-            b'-ERR \'Permissions Violation for Subscription to "a.b.c", too many tokens\'\r\nPONG\r\n'
+            b"-ERR 'Permissions Violation for Subscription to \"a.b.c\", too many tokens'\r\nPONG\r\n"
         )
 
     def test_system_queue_is_refused(self, step):
@@ -226,7 +251,14 @@ class TestUnsub:
 class TestVerbose:
     @pytest.mark.parametrize(
         ("text", "answers"),
-        [(b"SUB foo 1\r\n", 1), (b"UNSUB 1\r\n", 1), (b"PUB foo 1\r\nx\r\n", 1), (b"PUB foo 1\r\nx\r\n" * 3, 3), (b"PONG\r\n", 0), (b"INFO {}\r\n", 0)],
+        [
+            (b"SUB foo 1\r\n", 1),
+            (b"UNSUB 1\r\n", 1),
+            (b"PUB foo 1\r\nx\r\n", 1),
+            (b"PUB foo 1\r\nx\r\n" * 3, 3),
+            (b"PONG\r\n", 0),
+            (b"INFO {}\r\n", 0),
+        ],
     )
     def test_ok(self, text, answers, step):
         assert reaction(text, step, verbose=True)[0] == b"+OK\r\n" * answers
@@ -239,7 +271,10 @@ class TestVerbose:
 class TestPedantic:
     @pytest.mark.parametrize("subject", [b"a..b", b"foo.*", b">", b".a", b"a."])
     def test_says_so_and_goes_on(self, subject, step):
-        assert reaction(b"PUB %s 1\r\nx\r\nPING\r\n" % subject, step, pedantic=True) == (b"-ERR 'Invalid Publish Subject'\r\nPONG\r\n", "")
+        assert reaction(b"PUB %s 1\r\nx\r\nPING\r\n" % subject, step, pedantic=True) == (
+            b"-ERR 'Invalid Publish Subject'\r\nPONG\r\n",
+            "",
+        )
 
     @pytest.mark.parametrize("subject", [b"a.b", b"a*", b"**", b">>.a"])
     def test_has_nothing_to_say(self, subject, step):
@@ -247,17 +282,24 @@ class TestPedantic:
 
 
 class TestConnect:
-    @pytest.mark.parametrize("text", [b'CONNECT {"verbose":false}\r\n', b'CONNECT{"verbose":false}\r\n', b'connect \t {"verbose":false} \n'])
+    @pytest.mark.parametrize(
+        "text", [b'CONNECT {"verbose":false}\r\n', b'CONNECT{"verbose":false}\r\n', b'connect \t {"verbose":false} \n']
+    )
     def test_is_accepted(self, text, step):
         peer = World().connect()
         assert peer.say(text, step) == b""
         assert peer.client.connected
 
-    @pytest.mark.parametrize("text", [b"CONNECT \r\n", b"CONNECT {\r\n", b"CONNECT []\r\n", b'CONNECT {"verbose":1}\r\n', b"CONNECT {}{}\r\n"])
+    @pytest.mark.parametrize(
+        "text",
+        [b"CONNECT \r\n", b"CONNECT {\r\n", b"CONNECT []\r\n", b'CONNECT {"verbose":1}\r\n', b"CONNECT {}{}\r\n"],
+    )
     def test_bad_json_closes(self, text, step):
         assert reaction(text, step) == (b"", "Protocol Violation")
 
-    @pytest.mark.parametrize(("text", "reason"), [(b"INFO {}\r\n", ""), (b"INFO{} \r\n", ""), (b"INFO x\r\n", "Protocol Violation")])
+    @pytest.mark.parametrize(
+        ("text", "reason"), [(b"INFO {}\r\n", ""), (b"INFO{} \r\n", ""), (b"INFO x\r\n", "Protocol Violation")]
+    )
     def test_info(self, text, reason, step):
         assert reaction(text, step) == (b"", reason)
 
@@ -270,7 +312,10 @@ class TestControlLine:
     def test_as_long_as_allowed(self, step):
         # The arguments count, without verb and line end.
         assert reaction(b"SUB %s 1\r\n" % (b"x" * 98), step, max_control_line=100) == (b"", "")
-        assert reaction(b"SUB %s 1\r\n" % (b"x" * 99), step, max_control_line=100) == (TOO_LONG, "Maximum Control Line Exceeded")
+        assert reaction(b"SUB %s 1\r\n" % (b"x" * 99), step, max_control_line=100) == (
+            TOO_LONG,
+            "Maximum Control Line Exceeded",
+        )
 
     @pytest.mark.parametrize("verb", [b"PUB ", b"HPUB ", b"SUB ", b"UNSUB ", b"CONNECT ", b"INFO ", b"-ERR ", b"HMSG "])
     def test_closes_before_the_line_ends(self, verb, step):
@@ -292,7 +337,10 @@ class TestControlLine:
 class TestHeldInput:
     """What a client sends without ever ending an operation must not pile up."""
 
-    @pytest.mark.parametrize("verb", [b"PING", b"PONG", b"+OK", b"SUB ", b"PUB\t", b"UNSUB ", b"CONNECT", b"INFO", b"-ERR ", b"HPUB ", b"HMSG "])
+    @pytest.mark.parametrize(
+        "verb",
+        [b"PING", b"PONG", b"+OK", b"SUB ", b"PUB\t", b"UNSUB ", b"CONNECT", b"INFO", b"-ERR ", b"HPUB ", b"HMSG "],
+    )
     def test_is_bounded(self, verb):
         peer = World().connect()
         peer.say(verb)

@@ -51,7 +51,9 @@ class Subscriptions(RuleBasedStateMachine):
     @rule(subject=ODD)
     def publish(self, subject: bytes) -> None:
         self.publisher.say(b"PUB %s 0\r\n\r\n" % subject)
-        got = [(who, line.split(b" ")) for who in (0, 1) for line in self.subscribers[who].take().split(b"\r\n") if line]
+        got = [
+            (who, line.split(b" ")) for who in (0, 1) for line in self.subscribers[who].take().split(b"\r\n") if line
+        ]
         assert all(parts[1] == subject for _, parts in got)
         received = [(who, parts[2]) for who, parts in got]
         found = {key: queue for key, (pattern, queue) in self.there.items() if matches(subject, pattern)}
@@ -101,7 +103,7 @@ def test_closing_takes_everything_out(subscriptions, data):
         peer.client.close(1)
         world.end_turn()
         assert world.account().num_subs == before - mine
-        assert len(peer.client.subscriptions()) == mine     # what it had stays readable
+        assert len(peer.client.subscriptions()) == mine  # what it had stays readable
     assert world.account().num_nodes == 0
 
 
@@ -129,7 +131,7 @@ def test_subjects_as_deep_as_a_line_allows():
     assert peer.take().count(b"MSG ") == 2
     assert peer.client.subscriptions()[0][0].count(b".") in (4095, 4000)
     sender.say(b"PUB %s.a 0\r\n\r\n" % deep)
-    assert peer.take().count(b"MSG ") == 0      # beyond what the engine looks at
+    assert peer.take().count(b"MSG ") == 0  # beyond what the engine looks at
     peer.client.close(1)
     world.end_turn()
     assert world.account().num_nodes == 0

@@ -92,7 +92,7 @@ class TestPing:
     def test_a_ping_for_the_round_trip(self, world):
         peer = world.connect()
         peer.say(CONNECT)
-        assert not peer.client.send_rtt_ping()      # too early: it may take it for a fault
+        assert not peer.client.send_rtt_ping()  # too early: it may take it for a fault
         peer.say(b"PING\r\n")
         assert peer.client.send_rtt_ping()
         world.collect()
@@ -203,14 +203,15 @@ class TestRearm:
 
 
 class Heap(RuleBasedStateMachine):
-    """The heap of timers against a list: clients with deadlines for authentication, armed, moved, cancelled and fired."""
+    """The heap of timers against a list: clients with deadlines for authentication, armed, moved,
+    cancelled and fired."""
 
     clients = Bundle("clients")
 
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
-        self.due: dict[int, int] = {}       # cid: deadline
+        self.due: dict[int, int] = {}  # cid: deadline
         self.now = 0
 
     @rule(target=clients, timeout=st.integers(1, 50))

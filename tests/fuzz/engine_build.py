@@ -1,11 +1,12 @@
 """Builds the compiled modules into a directory of their own: for sanitizers, coverage and mutants.
 
     python tests/fuzz/engine_build.py sanitize --test     build with -fsanitize=address,undefined and pass tests/engine
-    python tests/fuzz/engine_build.py lines --test        build for gcov and show which lines of the engine tests/engine reach
+    python tests/fuzz/engine_build.py lines --test        build for gcov; which lines of the engine tests/engine reach
     python tests/fuzz/engine_build.py fuzzer              build for tests/fuzz/atheris_engine.py
 
-A build lies in build/variants/<name> (or --into), is a copy of natsc/ as it stands, and is made again only where a source
-changed. It is used by having that directory first on PYTHONPATH, and as the working directory for `python -m pytest`.
+A build has the modules of the core protocol, lies in build/variants/<name> (or --into), is a copy of natsc/ as it
+stands, and is made again only where a source changed. It is used by having that directory first on PYTHONPATH, and as
+the working directory of `python -m`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIANTS = ROOT / "build" / "variants"
+MODULES = "engine.,_core,net."
 ENVIRONMENTS = {
     "plain": {},
     "sanitize": {"NATSC_SANITIZE": "address,undefined"},
@@ -31,7 +32,7 @@ BUILD_TIMEOUT_S = 1800
 
 
 def copy_sources(into: Path) -> None:
-    """natsc/ and setup.py, without anything built; files that are the same stay untouched, so their builds stay valid."""
+    """natsc/ and setup.py, without anything built; what is the same stays untouched, so its build stays valid."""
     wanted = {Path("setup.py")}
     wanted |= {p.relative_to(ROOT) for p in (ROOT / "natsc").rglob("*") if p.suffix in SUFFIXES}
     for name in wanted:
@@ -47,7 +48,7 @@ def copy_sources(into: Path) -> None:
 
 def compile_in(into: Path, variant: str) -> None:
     """Compile what changed in a copied tree. Raises CalledProcessError with the compiler's output in its text."""
-    environment = {**os.environ, **ENVIRONMENTS[variant]}
+    environment = {**os.environ, "NATSC_MODULES": MODULES, **ENVIRONMENTS[variant]}
     command = ["nice", sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     done = subprocess.run(command, cwd=into, env=environment, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
     if done.returncode:
@@ -92,8 +93,8 @@ def run_tests(variant: str, into: Path, arguments: list[str]) -> int:
 def line_coverage(into: Path, names: tuple[str, ...] = ()) -> dict[str, tuple[int, int, list[str]]]:
     """Per source file: lines reached, lines that could be, and those missed, as "<line>: <text>". From gcov.
 
-    Cython writes a comment with the source line above the C lines that it makes from it. A line counts as reached if one of
-    those is. What stands outside functions and lines that only declare aren't counted.
+    Cython writes a comment with the source line above the C lines that it makes from it. A line counts as reached if
+    one of those is. What stands outside functions and lines that only declare aren't counted.
     """
     reached: dict[str, dict[int, bool]] = {}
     for data in sorted(into.glob("build/temp*/natsc/**/*.gcda")):
