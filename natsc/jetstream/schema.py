@@ -1,8 +1,8 @@
 """Records that travel as JSON: declared once, then read and written just as the reference does it.
 
 A `Record` lists its fields in FIELDS; `decode` fills one from a request, `Record.as_json` gives the members in order,
-and `encode` makes the bytes. Reading follows Go's encoding/json: names match in any case, `null` changes nothing, a member
-given twice counts twice, the first thing that is wrong is what the client is told, in Go's words.
+and `encode` makes the bytes. Reading follows Go's encoding/json: names match in any case, `null` changes nothing, a
+member given twice counts twice, the first thing that is wrong is what the client is told, in Go's words.
 
 Requests are parsed by the C decoder of Python's json; only what it refuses is parsed again to say why.
 """

@@ -19,7 +19,7 @@ class Client:
         self._count = 0
         self.unexpected: list[bytes] = []
         self._file.readline()
-        options = {"verbose": False, "headers": True, "no_responders": True}
+        options: dict[str, object] = {"verbose": False, "headers": True, "no_responders": True}
         if user:
             options.update(user=user, **{"pass": "p"})
         self._socket.sendall(f"CONNECT {json.dumps(options)}\r\nSUB inbox.* 1\r\nPING\r\n".encode())

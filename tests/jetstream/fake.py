@@ -57,7 +57,7 @@ class FakeConsumer:
             seq for seq, message in self.stream.messages.items() if seq >= self.next_seq and self._matches(message)
         ]
         if self.config.deliver_policy == "last_per_subject":
-            pending = list({self.stream.messages[seq].subject: seq for seq in pending})
+            pending = list({self.stream.messages[seq].subject: seq for seq in pending}.values())
         state.num_pending = len(pending)
         return state
 
