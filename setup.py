@@ -30,6 +30,8 @@ MODULES = [
     "jetstream.lmdb", "jetstream.layout", "jetstream.seqset", "jetstream.subjectstate", "jetstream.checkpoint",
     "jetstream.msgstore", "jetstream.memstore", "jetstream.worker", "jetstream.store",
     "_core", "net.protocol",
+    "jetstream.dedupe", "jetstream.expiry", "jetstream.headers", "jetstream.outbox", "jetstream.stream",
+    "jetstream.ackstate", "jetstream.waiting",
 ]
 
 if os.environ.get("NATSC_MODULES"):

@@ -28,6 +28,7 @@ cdef class Engine:
     cdef Py_ssize_t feed(self, client_t* c, Py_ssize_t n) noexcept
     cdef void consume_tail(self, client_t* c) noexcept
     cdef void end_turn_c(self)
+    cdef void flush_dirty(self)
     cdef void close_out(self, Client h)
     cdef void run_jobs(self)
 

@@ -22,7 +22,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
 
 from natsc.engine.account cimport (SUB_ADDED, Account, add_sub, close_client, free_graves, join_account, leave_account,
-                                   remove_sub)
+                                   remove_sub, watches_notify)
 from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
 from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
                                   start_ping)
@@ -297,10 +297,25 @@ cdef class Engine:
 
     cdef void end_turn_c(self):
         cdef engine_t* e = &self.e
+        while True:
+            if e.subs_changed:
+                watches_notify(e)
+            if e.jobs != NULL or self.requests:
+                self.run_jobs()
+            self.flush_dirty()
+            # What a client had subscribed to goes when it is closed out: somebody may wait for that.
+            if not (e.subs_changed and e.watches != NULL) and e.jobs == NULL and not self.requests:
+                break
+        free_graves(e)
+        if e.timers.count and (self.armed_ns == 0 or e.timers.items[0].when_ns < self.armed_ns):
+            self.armed_ns = e.timers.items[0].when_ns
+            if self.rearm is not None:
+                self.rearm(self.armed_ns)
+
+    cdef void flush_dirty(self):
+        cdef engine_t* e = &self.e
         cdef client_t* c
         cdef uint32_t i = 0
-        if e.jobs != NULL or self.requests:
-            self.run_jobs()
         while i < e.num_dirty:
             c = e.dirty[i]
             i += 1
@@ -310,11 +325,6 @@ cdef class Engine:
             if c.closing and not c.detached:
                 self.close_out(<Client>c.handle)
         e.num_dirty = 0
-        free_graves(e)
-        if e.timers.count and (self.armed_ns == 0 or e.timers.items[0].when_ns < self.armed_ns):
-            self.armed_ns = e.timers.items[0].when_ns
-            if self.rearm is not None:
-                self.rearm(self.armed_ns)
 
     cdef void run_jobs(self):
         """What messages of this turn have caused, and what that causes, until nothing is left."""

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from natsc.engine.types cimport account_t, client_t, engine_t, sub_t
+from natsc.engine.types cimport account_t, client_t, engine_t, sub_t, watch_t
 
 cdef class Account:
     cdef account_t a
@@ -24,3 +24,6 @@ cdef void join_account(engine_t* e, client_t* c, account_t* a) noexcept nogil
 cdef void leave_account(engine_t* e, client_t* c) noexcept nogil
 cdef void close_client(engine_t* e, client_t* c, int reason) noexcept nogil
 cdef void free_graves(engine_t* e) noexcept nogil
+cdef bint watch_add(engine_t* e, watch_t* w, account_t* a, const char* subject, Py_ssize_t n) noexcept nogil
+cdef void watch_remove(engine_t* e, watch_t* w) noexcept nogil
+cdef void watches_notify(engine_t* e) noexcept nogil

@@ -11,10 +11,11 @@ from libc.string cimport memcmp
 from natsc.engine.buffer cimport mark_dirty
 from natsc.engine.hooks cimport hook_trace
 from natsc.engine.permissions cimport overlaps_denied
-from natsc.engine.sublist cimport sub_new, sublist_clear, sublist_insert, sublist_nodes, sublist_remove
+from natsc.engine.sublist cimport (cache_lookup, sub_new, sublist_clear, sublist_insert, sublist_nodes,
+                                   sublist_remove)
 from natsc.engine.subject cimport has_wildcard
 from natsc.engine.types cimport (SLOW_CLOSING, SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_TRACE, account_t, client_t,
-                                 engine_t, hash_bytes, sub_t)
+                                 engine_t, hash_bytes, match_t, sub_t, watch_t)
 
 cdef sub_t* DELETED = <sub_t*>1     # a slot of a sid table that probing passes over
 
@@ -163,6 +164,7 @@ cdef sub_result_t add_sub(engine_t* e, client_t* c, const char* subject, Py_ssiz
     c.sids_used += 1
     c.num_subs += 1
     e.total_subs += 1
+    e.subs_changed = True
     if not c.special & SPECIAL_DENY and (queue_len or has_wildcard(subject, n)) and overlaps_denied(c, subject, n):
         c.special |= SPECIAL_DENY
     return SUB_ADDED
@@ -171,6 +173,7 @@ cdef sub_result_t add_sub(engine_t* e, client_t* c, const char* subject, Py_ssiz
 cdef void bury_sub(engine_t* e, client_t* c, sub_t* s) noexcept nogil:
     sublist_remove(&c.account.sublist, s)
     e.total_subs -= 1
+    e.subs_changed = True
     s.next = e.sub_graves
     e.sub_graves = s
 
@@ -197,6 +200,50 @@ cdef void remove_all_subs(engine_t* e, client_t* c) noexcept nogil:
     c.sids_cap = 0
     c.sids_used = 0
     c.num_subs = 0
+
+
+# ---------------------------------------------------------------------------------------------------- watches
+
+cdef bint watch_add(engine_t* e, watch_t* w, account_t* a, const char* subject, Py_ssize_t n) noexcept nogil:
+    """Call w.changed when the subscriptions that match a literal subject may have changed. False where memory is out."""
+    cdef match_t* m = cache_lookup(e, &a.sublist, subject, n)
+    if m == NULL:
+        return False
+    w.sublist = &a.sublist
+    w.first_gen = m.first_gen
+    w.gen = w.first_gen[0] + w.sublist.wild_gen
+    w.prev = NULL
+    w.next = e.watches
+    if w.next != NULL:
+        w.next.prev = w
+    e.watches = w
+    return True
+
+
+cdef void watch_remove(engine_t* e, watch_t* w) noexcept nogil:
+    """Call it no more; nothing happens where it isn't called."""
+    if w.first_gen == NULL:
+        return
+    if w.prev != NULL:
+        w.prev.next = w.next
+    else:
+        e.watches = w.next
+    if w.next != NULL:
+        w.next.prev = w.prev
+    w.first_gen = NULL
+
+
+cdef void watches_notify(engine_t* e) noexcept nogil:
+    """Tell those whose subject's subscriptions may have changed since the last time."""
+    cdef watch_t* w = e.watches
+    cdef uint64_t gen
+    e.subs_changed = False
+    while w != NULL:
+        gen = w.first_gen[0] + w.sublist.wild_gen
+        if gen != w.gen:
+            w.gen = gen
+            w.changed(e, w.owner)
+        w = w.next
 
 
 # ---------------------------------------------------------------------------------------------------- clients

@@ -26,6 +26,7 @@ from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL,
 
 cdef enum:
     BIG_MESSAGE = 16384     # from here on a system call costs less than the copy
+    FLUSH_AT = 131072       # output of one client that isn't kept until the end of the turn
 
 
 cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
@@ -171,6 +172,15 @@ cdef bint write_through(engine_t* e, client_t* c, const char* prefix, Py_ssize_t
     return True
 
 
+cdef void flush_early(client_t* c) noexcept nogil:
+    """Send within the turn: a buffer that is used again while it is in the cache costs less than a longer one."""
+    if c.send_through == NULL or c.blocked:
+        return
+    c.out.off += c.send_through(c, NULL, 0, NULL, 0)
+    if c.out.off == c.out.len:
+        c.out.off = c.out.len = 0
+
+
 cdef inline Py_ssize_t write_msg(engine_t* e, client_t* c, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
     """Write prefix and tail at the end of c's output. Returns the length (not added yet), 0 where memory is out."""
     cdef bint hdr = msg.hdr_len >= 0
@@ -230,6 +240,8 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
         else:
             n = write_msg(e, c, m, t, msg)
             c.out.len += n
+            if unlikely(c.out.len - c.out.off >= FLUSH_AT) and c.out.len - c.out.off - n < FLUSH_AT:
+                flush_early(c)
         if unlikely(n == 0):
             overflow(e, c)
             return False
@@ -263,6 +275,32 @@ cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) no
         i += group
     return sent
 
+
+cdef uint32_t deliver_as(engine_t* e, match_t* m, const char* shown, Py_ssize_t n, msg_t* msg) noexcept nogil:
+    """Deliver a message of the server to everybody in m, as one on another subject than the one that was matched.
+
+    A blank must stand behind the n bytes of shown. Counts what was sent. Returns how many received it.
+    """
+    cdef match_t seen = m[0]
+    cdef target_t t
+    cdef uint32_t i = 0, k, group, start, sent = 0
+    seen.subject = <char*>shown
+    seen.subject_len = <uint32_t>n
+    seen.hits = 0           # what prefixes there are carry the matched subject
+    e.internal = 0
+    while i < m.num_targets:
+        group = max(m.targets[i].group, <uint32_t>1)
+        start = random_below(&e.random, group) if group > 1 else 0
+        for k in range(group):
+            t = m.targets[i + (start + k) % group]
+            t.prefix = NULL
+            if deliver_one(e, NULL, &seen, &t, msg):
+                sent += 1
+                break
+        i += group
+    e.counters.out_msgs += sent - e.internal
+    e.counters.out_bytes += (sent - e.internal) * msg.size
+    return sent
 
 
 cdef void send_no_responders(engine_t* e, client_t* c, msg_t* msg) noexcept nogil:

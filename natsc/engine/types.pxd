@@ -280,6 +280,16 @@ cdef struct job_t:
     job_t* next
     bint posted
 
+# Somebody who must know when the subscriptions that match a subject may have changed. Lives in its owner.
+cdef struct watch_t:
+    watch_t* next
+    watch_t* prev
+    sublist_t* sublist
+    uint64_t* first_gen     # the generation of the subject's first token
+    uint64_t gen            # what it and the wildcards' were when it was looked at last
+    void (*changed)(engine_t* e, void* owner) noexcept nogil   # at the end of the turn; it may post a job, not deliver
+    void* owner
+
 cdef struct pool_t:
     void* free_lists[16]    # by size class: 4 KiB << class
     Py_ssize_t bytes        # held in the free lists
@@ -322,3 +332,5 @@ cdef struct engine_t:
     bint trace
     bint debug
     PyObject* hooks         # what Python does for the engine (borrowed; see hooks.pyx)
+    watch_t* watches
+    bint subs_changed       # since the watches were looked at
