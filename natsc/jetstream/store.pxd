@@ -55,7 +55,8 @@ cdef class FileStore(MsgStore):
     cdef readonly bytes name        # encoded
     cdef readonly str account
     cdef readonly str stream
-    cdef streamdb_t* db
+    cdef streamdb_t* db             # NULL once the stream is dropped or the store closed
+    cdef bint opened
     cdef MDB_cursor* cursor
     cdef uint64_t cursor_turn
     cdef uint64_t cursor_seq        # where it stands; 0 = nowhere

@@ -465,7 +465,8 @@ cdef class Store:
         if failure is not None or durable < batch:
             raise StoreError(failure or "not everything became durable")
 
-    def __dealloc__(self):
+    def __del__(self):
+        # What was handed over is committed; there is nobody to tell.
         if self.w != NULL and self.forks == forks_seen():
             with nogil:
                 worker_stop(self.w)
@@ -526,11 +527,11 @@ cdef class FileStore(MsgStore):
         if self.db == NULL:
             raise MemoryError
         self.recover()
+        self.opened = True
 
     def __dealloc__(self):
-        # The store closes first, or this stream was dropped: either way the databases are not ours any more. A stream
-        # whose opening failed has only its own.
-        if self.db != NULL and self.store.streams.get(self.name) is not self:
+        # From its opening on, a stream's databases are the store's to free: when it closes, or when their drop is durable.
+        if not self.opened:
             free(self.db)
         free(self.hot)
 

@@ -263,7 +263,7 @@ cdef void filter_init(filter_t* f, const char* subject, Py_ssize_t n) noexcept n
     f.subject = subject
     f.len = n
     f.prefix = n
-    f.literal = True
+    f.literal = n > 0
     f.all = n == 0 or (n == 1 and subject[0] == b">")
     for i in range(n):
         if at_start and (subject[i] == b"*" or subject[i] == b">") and (i + 1 == n or subject[i + 1] == b"."):
