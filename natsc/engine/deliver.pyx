@@ -26,7 +26,9 @@ from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL,
 
 cdef enum:
     BIG_MESSAGE = 16384     # from here on a system call costs less than the copy
-    FLUSH_AT = 131072       # output of one client that isn't kept until the end of the turn
+    # Output of one client that isn't kept until the end of the turn, where so many wait for it: together they outgrow the cache.
+    FLUSH_AT = 65536
+    FLUSH_AT_CLIENTS = 32
 
 
 cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
@@ -172,9 +174,9 @@ cdef bint write_through(engine_t* e, client_t* c, const char* prefix, Py_ssize_t
     return True
 
 
-cdef void flush_early(client_t* c) noexcept nogil:
-    """Send within the turn: a buffer that is used again while it is in the cache costs less than a longer one."""
-    if c.send_through == NULL or c.blocked:
+cdef void flush_early(engine_t* e, client_t* c) noexcept nogil:
+    """Send within the turn where many clients have output: less memory, and a buffer used again is warm."""
+    if e.num_dirty < FLUSH_AT_CLIENTS or c.send_through == NULL or c.blocked:
         return
     c.out.off += c.send_through(c, NULL, 0, NULL, 0)
     if c.out.off == c.out.len:
@@ -241,7 +243,7 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
             n = write_msg(e, c, m, t, msg)
             c.out.len += n
             if unlikely(c.out.len - c.out.off >= FLUSH_AT) and c.out.len - c.out.off - n < FLUSH_AT:
-                flush_early(c)
+                flush_early(e, c)
         if unlikely(n == 0):
             overflow(e, c)
             return False

@@ -242,9 +242,10 @@ cdef class Connection:
     cdef void flush(self, engine_t* e, client_t* c):
         """Send what is queued; what the socket doesn't take waits in the transport, and more in c.out."""
         cdef ssize_t k
-        if c.blocked or self.closed or self.transport is None or c.out.len == c.out.off:
-            if self.closed:
-                out_release(e, c)
+        if self.closed or self.transport is None or c.out.len == c.out.off:
+            out_release(e, c)
+            return
+        if c.blocked:
             return
         c.last_ns = e.now_ns
         if self.fd >= 0 and self.stage is None and not self.transport.is_closing():
