@@ -298,17 +298,27 @@ class StreamState(Record):
 
 
 class SourceInfo:
-    """How a mirror or a source is doing. `lag` in messages; `active` ns since it was last heard of, -1 for never."""
+    """How a mirror or a source is doing. `lag` in messages; `active` ns since it was last heard of, -1 for never.
+
+    A mirror's filter subject isn't told.
+    """
 
     __slots__ = ("active", "error", "external", "filter_subject", "lag", "name", "subject_transforms")
 
-    def __init__(self, source: StreamSource, lag: int = 0, active: int = -1, error: ApiError | None = None) -> None:
+    def __init__(
+        self,
+        source: StreamSource,
+        lag: int = 0,
+        active: int = -1,
+        error: ApiError | None = None,
+        is_mirror: bool = False,
+    ) -> None:
         self.name = source.name
         self.external = source.external
         self.lag = lag
         self.active = active
         self.error = error
-        self.filter_subject = source.filter_subject
+        self.filter_subject = "" if is_mirror else source.filter_subject
         self.subject_transforms = source.subject_transforms
 
     def as_json(self) -> dict[str, Any]:

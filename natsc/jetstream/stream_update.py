@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from natsc.config.subject_mapping import transform_error
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.limits import account_bytes, check_limits, check_new_stream, reserved_by_others, select_limits
@@ -12,7 +13,7 @@ from natsc.jetstream.stream_check import (
     invalid,
     subjects_overlap,
 )
-from natsc.jetstream.stream_config import NEW, WORK_QUEUE, StreamConfig
+from natsc.jetstream.stream_config import NEW, WORK_QUEUE, Republish, StreamConfig
 from natsc.jetstream.versioning import copy_required_level
 
 TYPE_CHECKING = False
@@ -62,7 +63,18 @@ def updated(stream: Stream, given: StreamConfig, backend: Backend, pedantic: boo
     _check_consumers(stream, config)
     if subjects_overlap(backend, config.subjects, config.name):
         raise ApiError(errors.STREAM_SUBJECT_OVERLAP)
+    if config.republish is not None:
+        _fill_republish(config.republish)
     return config
+
+
+def _fill_republish(republish: Republish) -> None:
+    """Updates, unlike creations, take no destination for "where it came from"."""
+    republish.dest = republish.dest or ">"
+    wrong = transform_error(republish.src, republish.dest)
+    if wrong is not None:
+        text = f"stream configuration for republish from '{republish.src}' to '{republish.dest}': {wrong}"
+        raise ApiError(errors.STREAM_UPDATE, err=text)
 
 
 def _check_changes(old: StreamConfig, new: StreamConfig) -> None:

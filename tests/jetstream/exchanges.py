@@ -234,6 +234,9 @@ MIRRORS = [
         {"mirror": {"name": "X", "external": {"api": "$JS.API", "deliver": ""}}},
         {"mirror": {"name": "X", "external": {"api": "$JS.h.API", "deliver": "d.*"}}},
         {"mirror": {"name": "X", "filter_subject": "a..b"}},
+        {"mirror": {"name": "X", "filter_subject": "a.*"}},
+        {"mirror": {"name": "X", "external": {"api": "$JS.h.API", "deliver": "d"}}},
+        {"mirror": {"name": "X", "subject_transforms": [{"src": "a.*", "dest": "b.$1"}, {"src": "c", "dest": ""}]}},
         {"mirror": {"name": "X"}, "mirror_direct": True, "duplicate_window": SECOND},
     ),
 ]
@@ -243,6 +246,8 @@ SOURCES = [
     *streams(
         {"sources": [{"name": "X"}, {"name": "X"}]},
         {"sources": [{"name": "X", "filter_subject": "a"}, {"name": "X", "filter_subject": "a"}]},
+        {"sources": [{"name": "X", "filter_subject": "a"}]},
+        {"sources": [{"name": "X", "subject_transforms": [{"src": "a.*", "dest": "b.$1"}, {"src": "c", "dest": ""}]}]},
         {"sources": [{"name": ""}]},
         {"sources": [{"name": "a.b"}]},
         {"sources": [{"name": "X"}], "allow_msg_schedules": True},
@@ -283,6 +288,11 @@ UPDATES = [
         {},
     ),
     *changes({"deny_delete": True}, {}, {"deny_delete": True, "deny_purge": True}),
+    *changes(
+        {"subjects": ["a.>"], "republish": {"src": "a.b", "dest": "b"}},
+        {"subjects": ["a.>"], "republish": {"src": "a.b", "dest": ""}},
+        {"subjects": ["a.>"], "republish": {"src": "a.*", "dest": "b.{{wildcard(1)}}"}},
+    ),
     *changes({"deny_purge": True}, {}),
     *changes({"allow_msg_ttl": True}, {}, {"allow_msg_ttl": True, "allow_direct": True}),
     *changes({"allow_msg_schedules": True}, {}),

@@ -77,7 +77,7 @@ def _steady(key: str, value: Any) -> Any:
         return re.sub(r"^(\$JS\.SNAPSHOT\.RESTORE\.\w+)\.\w+$", r"\1.ID", value)
     if key == "consumers" and isinstance(value, list):
         return ["a random name" if isinstance(one, str) and len(one) == 8 else one for one in value]
-    if key == "api":
+    if key == "api" and isinstance(value, list):
         return [(name, count) for name, count in value if name == "level"]
     return value
 
@@ -96,6 +96,9 @@ def run(scenario: list[Step], client: Client, backend: FakeBackend) -> list[str]
             continue
         subject, body, headers = PREFIX + step[0], body_of(step), headers_of(step)
         expected = client.request(subject, body, headers)
+        while b"error creating store for stream" in expected.payload:
+            # The folder of streams went away in this moment, with the last stream before.
+            expected = client.request(subject, body, headers)
         reply = dispatch(Request(subject, body, headers), backend)
         assert reply is not None, f"no answer to {step}"
         if comparable(reply.payload) != comparable(expected.payload) or reply.headers != expected.headers:
