@@ -10,7 +10,9 @@ from natsc.testing.world import World
 # Deadlines would fail on a busy machine, and a sanitized build is slow.
 # A busy machine is no failure.
 SLOW = [hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile("engine", deadline=None, max_examples=100, derandomize=True, suppress_health_check=SLOW)
+hypothesis.settings.register_profile(
+    "engine", deadline=None, max_examples=100, derandomize=True, suppress_health_check=SLOW
+)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5000, suppress_health_check=SLOW)
 hypothesis.settings.load_profile("engine")
 

@@ -119,13 +119,17 @@ def line_coverage(into: Path, names: tuple[str, ...] = ()) -> dict[str, tuple[in
             source = (into / name).read_text().splitlines()
             code = {n: hit for n, hit in lines.items() if is_code(source[n - 1])}
             missed = [f"{n}: {source[n - 1].strip()}" for n, hit in sorted(code.items()) if not hit]
+            if not code:
+                continue
             coverage[name] = (sum(code.values()), len(code), missed)
     return coverage
 
 
 def is_code(text: str) -> bool:
     """Whether a line is one that runs within a function."""
-    return text.startswith(" ") and not re.match(r"\s*(cdef [^=]*$|def |cimport |from |import |class |#|@)", text)
+    return text.startswith(" ") and not re.match(
+        r"\s*(cdef [^=#]*(#.*)?$|def |cimport |from |import |class |#|@)", text
+    )
 
 
 def forget_coverage(into: Path) -> None:
