@@ -23,6 +23,7 @@ _STEPS = (
     (re.compile(r"\d\d"), "04"), (re.compile(":"), ":"), (re.compile(r"\d\d(?:[.,]\d+)?"), "05"),
     (re.compile(r"Z|[+-]\d\d:\d\d"), "Z07:00"),
 )  # fmt: skip
+_RANGES = {"01": (1, 12, "month"), "15": (0, 23, "hour"), "04": (0, 59, "minute"), "05": (0, 59, "second")}
 
 
 class Time:
@@ -75,20 +76,19 @@ def parse_time(text: str) -> Time:
     for pattern, name in _STEPS:
         found = pattern.match(text, at)
         if found is None:
-            raise _wrong(text, f'cannot parse "{text[at:]}" as "{name}"')
+            raise _wrong(text, f'cannot parse {_quoted(text[at:])} as "{name}"')
         parts.append(found[0])
         at = found.end()
+        if name in _RANGES:
+            low, high, spoken = _RANGES[name]
+            if not low <= int(found[0][:2]) <= high:
+                raise _wrong(text, f"{spoken} out of range")
     if at != len(text):
-        raise _wrong(text, f'extra text: "{text[at:]}"')
+        raise _wrong(text, f"extra text: {_quoted(text[at:])}")
     year, month, day, hour, minute = (int(parts[index]) for index in (0, 2, 4, 6, 8))
     second = int(parts[10][:2])
-    if not 1 <= month <= 12:
-        raise _wrong(text, "month out of range")
     if not 1 <= day <= _month_days(year, month):
         raise _wrong(text, "day out of range")
-    for value, high, name in ((hour, 23, "hour"), (minute, 59, "minute"), (second, 59, "second")):
-        if value > high:
-            raise _wrong(text, f"{name} out of range")
     offset = _offset(text, parts[11])
     seconds = _days(year, month, day) * _DAY + hour * 3600 + minute * 60 + second - offset * 60
     return Time(seconds * _NS + int(parts[10][3:12].ljust(9, "0")), offset)
@@ -107,11 +107,19 @@ def _offset(text: str, zone: str) -> int:
 
 
 def _wrong(text: str, why: str) -> GoError:
-    if why.endswith("out of range"):
-        return GoError(f'parsing time "{text}": {why}')
-    if why.startswith("extra text"):
-        return GoError(f'parsing time "{text}": {why}')
-    return GoError(f'parsing time "{text}" as "{_LAYOUT}": {why}')
+    within = f' as "{_LAYOUT}"' if why.startswith("cannot") else ""
+    return GoError(f"parsing time {_quoted(text)}{within}: {why}")
+
+
+def _quoted(text: str) -> str:
+    """As package time quotes: control characters, and what isn't ASCII byte by byte."""
+    shown = []
+    for byte in text.encode():
+        if byte in b'"\\':
+            shown.append(f"\\{byte:c}")
+        else:
+            shown.append(chr(byte) if 0x20 <= byte < 0x80 else f"\\x{byte:02x}")
+    return '"' + "".join(shown) + '"'
 
 
 def _is_leap(year: int) -> bool:

@@ -5,11 +5,14 @@ Slow and only for what was found to be wrong: requests are read by the C decoder
 
 from __future__ import annotations
 
+import re
+
 from natsc.config.gotext import quote
 
 _BLANKS = frozenset(b" \t\r\n")
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _DIGITS = frozenset(b"0123456789")
+_NOT_PLAIN = re.compile("[`\\s\ufffd\udc80-\udcff]")
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -106,14 +109,14 @@ def _escape(data: bytes, at: int) -> int:
         return at + 2
     for index in range(at + 2, at + 6):
         if _at(data, index) not in _HEX:
-            _at(data, at + 5)
-            raise _escape_fault(data, at, at + 6)
+            raise _escape_fault(data, at, min(at + 6, len(data)))
     return at + 6
 
 
 def _escape_fault(data: bytes, start: int, end: int) -> SyntaxFault:
-    shown = data[start:end].decode("utf-8", "replace")
-    return SyntaxFault(f"invalid escape sequence `{shown}` in string", end)
+    sequence = data[start:end].decode("utf-8", "surrogateescape")
+    plain = sequence.isprintable() and _NOT_PLAIN.search(sequence) is None
+    return SyntaxFault(f"invalid escape sequence {f'`{sequence}`' if plain else quote(sequence)} in string", end)
 
 
 def _literal(data: bytes, at: int, word: bytes) -> int:
@@ -172,7 +175,7 @@ def _rune(data: bytes, at: int) -> tuple[str, int]:
             return data[at : at + width].decode(), width
         except UnicodeDecodeError:
             continue
-    return "\ufffd", 1
+    return data[at : at + 1].decode("utf-8", "surrogateescape"), 1
 
 
 def _quoted(char: str) -> str:

@@ -238,7 +238,7 @@ class _Time(Kind):
         if not isinstance(value, str) or isinstance(value, Number):
             raise site.mismatch(value, self.go_type)
         try:
-            return parse_time(value)
+            return parse_time(_clean(value))
         except GoError as error:
             raise DecodeError(str(error)) from None
 
@@ -435,7 +435,7 @@ class Reader(Site):
             field = target.field(key)
             if field is None:
                 if self.strict:
-                    raise DecodeError(f"json: unknown field {quote(key)}")
+                    raise DecodeError(f"json: unknown field {quote(_clean(key))}")
                 continue
             with self.at(field.name, key):
                 setattr(target, field.name, field.kind.read(value, getattr(target, field.name), self))
@@ -463,10 +463,13 @@ class _Step:
 def decode(data: bytes, target: R, strict: bool = True) -> R:
     """Fill `target` from a request: any number of JSON objects, one after the other. DecodeError says what is wrong.
 
-    Not `strict`, unknown members are skipped and only one object is taken, in which the error texts differ a little.
+    Not `strict`, what can't be read so is read again as just one object, whose unknown members are skipped.
     """
     if not strict:
-        return decode_one(data, target)
+        try:
+            return decode(data, target)
+        except DecodeError:
+            return decode_one(data, target)
     root = type(target).GO_NAME
     try:
         for value, start, end in _values(data):
