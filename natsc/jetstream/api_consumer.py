@@ -67,12 +67,16 @@ class ResetRequest(Record):
 
 
 def _info(stream: Stream, consumer: Consumer, now: int, show_level: bool = True) -> dict[str, Any]:
-    members = consumer_info_json(
-        stream.config.name, consumer.name, consumer.created, consumer.config, consumer.state(), now
+    config = consumer.config
+    return consumer_info_json(
+        stream.config.name,
+        consumer.name,
+        consumer.created,
+        config,
+        consumer.state(),
+        now,
+        shown(config) if show_level else None,
     )
-    if show_level:
-        members["config"] = shown(consumer.config)
-    return members
 
 
 # -- creating ---------------------------------------------------------------------------------------------------------

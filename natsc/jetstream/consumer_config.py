@@ -203,14 +203,20 @@ class ConsumerState:
 
 
 def consumer_info_json(
-    stream: str, name: str, created: int, config: ConsumerConfig, state: ConsumerState, now: int
+    stream: str,
+    name: str,
+    created: int,
+    config: ConsumerConfig,
+    state: ConsumerState,
+    now: int,
+    shown: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The members of a ConsumerInfo. `created` and `now` in ns."""
+    """The members of a ConsumerInfo. `created` and `now` in ns; `shown` is the configuration's JSON if not as it is."""
     members: dict[str, Any] = {
         "stream_name": stream,
         "name": name,
         "created": format_time(created),
-        "config": config.as_json(),
+        "config": config.as_json() if shown is None else shown,
         "delivered": state.delivered.as_json(),
         "ack_floor": state.ack_floor.as_json(),
         "num_ack_pending": state.num_ack_pending,

@@ -120,9 +120,6 @@ class Kind:
     def zero(self) -> Any:
         return None
 
-    def is_empty(self, value: Any) -> bool:
-        return not value
-
     def read(self, value: Any, current: Any, site: Reader) -> Any:
         raise NotImplementedError
 
@@ -203,9 +200,6 @@ class Choice(Kind):
     def zero(self) -> Any:
         return self.default
 
-    def is_empty(self, value: Any) -> bool:
-        return bool(value == self.default)
-
     def read(self, value: Any, current: Any, site: Reader) -> Any:
         if isinstance(value, str) and not isinstance(value, Number):
             found = self.words.get(value.lower() if self.fold else value)
@@ -228,9 +222,6 @@ class _Time(Kind):
 
     def zero(self) -> Any:
         return None if self.pointer else Time(ZERO)
-
-    def is_empty(self, value: Any) -> bool:
-        return value is None
 
     def read(self, value: Any, current: Any, site: Reader) -> Any:
         if value is None:
@@ -311,9 +302,6 @@ class Nested(Kind):
     def zero(self) -> Any:
         return None if self.pointer else self.record()
 
-    def is_empty(self, value: Any) -> bool:
-        return value is None
-
     def read(self, value: Any, current: Any, site: Reader) -> Any:
         if value is None:
             return None if self.pointer else current
@@ -360,9 +348,19 @@ class Record:
     GO_NAME = ""
     FIELDS: tuple[Field, ...] = ()
     _by_name: ClassVar[dict[str, Field]]
+    _writing: ClassVar[tuple[tuple[str, bool, Any, Callable[[Any], Any] | None], ...]]
 
     def __init_subclass__(cls) -> None:
         cls._by_name = {field.name: field for field in cls.FIELDS}
+        cls._writing = tuple(
+            (
+                field.name,
+                field.omit_empty,
+                field.kind.zero() if isinstance(field.kind, Choice) else None,
+                field.kind.written if type(field.kind).written is not Kind.written else None,
+            )
+            for field in cls.FIELDS
+        )
 
     def __init__(self, **values: Any) -> None:
         for field in self.FIELDS:
@@ -390,10 +388,10 @@ class Record:
     def as_json(self) -> dict[str, Any]:
         """The members in the reference's order, without the empty ones that it leaves out."""
         members = {}
-        for field in self.FIELDS:
-            value = getattr(self, field.name)
-            if not (field.omit_empty and field.kind.is_empty(value)):
-                members[field.name] = field.kind.written(value)
+        for name, omit_empty, default, written in self._writing:
+            value = getattr(self, name)
+            if not omit_empty or (value and value != default):
+                members[name] = value if written is None else written(value)
         return members
 
     @classmethod

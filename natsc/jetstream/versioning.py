@@ -61,10 +61,14 @@ def remove_dynamic(metadata: dict[str, str]) -> None:
 
 def shown(config: StreamConfig | ConsumerConfig) -> dict[str, Any]:
     """The JSON of a configuration as answers show it: with the server's version and level."""
-    copy = config.clone()
-    copy.metadata[_VERSION] = API_VERSION
-    copy.metadata[_LEVEL] = str(API_LEVEL)
-    return copy.as_json()
+    metadata = {**config.metadata, _VERSION: API_VERSION, _LEVEL: str(API_LEVEL)}
+    if not config.metadata:
+        config = config.clone()
+        config.metadata = metadata
+        return config.as_json()
+    members = config.as_json()
+    members["metadata"] = dict(sorted(metadata.items()))
+    return members
 
 
 def copy_required_level(metadata: dict[str, str], previous: dict[str, str]) -> None:
