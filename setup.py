@@ -25,13 +25,35 @@ elif coverage == "lines":
     flags = ["-O0", *link]
 
 MODULES = [
-    "engine.buffer", "engine.timers", "engine.subject", "engine.sublist", "engine.permissions", "engine.parser",
-    "engine.hooks", "engine.account", "engine.deliver", "engine.client",
-    "jetstream.lmdb", "jetstream.layout", "jetstream.seqset", "jetstream.subjectstate", "jetstream.checkpoint",
-    "jetstream.msgstore", "jetstream.memstore", "jetstream.worker", "jetstream.store",
-    "_core", "net.protocol",
-    "jetstream.dedupe", "jetstream.expiry", "jetstream.headers", "jetstream.outbox", "jetstream.stream",
-    "jetstream.ackstate", "jetstream.waiting",
+    "engine.buffer",
+    "engine.timers",
+    "engine.subject",
+    "engine.sublist",
+    "engine.permissions",
+    "engine.parser",
+    "engine.hooks",
+    "engine.account",
+    "engine.deliver",
+    "engine.client",
+    "jetstream.lmdb",
+    "jetstream.layout",
+    "jetstream.seqset",
+    "jetstream.subjectstate",
+    "jetstream.checkpoint",
+    "jetstream.msgstore",
+    "jetstream.memstore",
+    "jetstream.worker",
+    "jetstream.store",
+    "jetstream.filestore",
+    "_core",
+    "net.protocol",
+    "jetstream.dedupe",
+    "jetstream.expiry",
+    "jetstream.headers",
+    "jetstream.outbox",
+    "jetstream.stream",
+    "jetstream.ackstate",
+    "jetstream.waiting",
 ]
 
 if os.environ.get("NATSC_MODULES"):
@@ -40,8 +62,9 @@ if os.environ.get("NATSC_MODULES"):
 setup(
     ext_modules=cythonize(
         [
-            Extension(f"natsc.{name}", [f"natsc/{name.replace('.', '/')}.pyx"], extra_compile_args=flags,
-                      extra_link_args=link)
+            Extension(
+                f"natsc.{name}", [f"natsc/{name.replace('.', '/')}.pyx"], extra_compile_args=flags, extra_link_args=link
+            )
             for name in MODULES
         ],
         compiler_directives={"language_level": "3", "cdivision": True, "embedsignature": True},

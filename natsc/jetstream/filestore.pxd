@@ -1,0 +1,42 @@
+# One stream in file storage.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from natsc.jetstream.layout cimport stored_t
+from natsc.jetstream.lmdb cimport MDB_cursor, MDB_txn
+from natsc.jetstream.msgstore cimport MsgStore
+from natsc.jetstream.store cimport Store
+from natsc.jetstream.worker cimport streamdb_t
+
+cdef struct hot_t:
+    uint64_t seq
+    uint64_t pos            # in the arena
+
+cdef class FileStore(MsgStore):
+    cdef readonly Store store
+    cdef readonly bytes name        # encoded
+    cdef readonly str account
+    cdef readonly str stream
+    cdef streamdb_t* db             # NULL once the stream is dropped or the store closed
+    cdef bint opened
+    cdef MDB_cursor* cursor
+    cdef uint64_t cursor_turn
+    cdef uint64_t cursor_seq        # where it stands; 0 = nowhere
+    cdef uint64_t removals          # operations queued that removed messages
+    cdef uint64_t since_checkpoint  # bytes appended
+    cdef bint checkpoint_due        # there is something that the last checkpoint doesn't have
+    # Messages that may still be in the arena, by sequence, in a ring.
+    cdef hot_t* hot
+    cdef uint64_t hot_cap           # a power of 2; 0 = no ring
+    cdef uint64_t hot_head
+    cdef uint64_t hot_end
+
+    cdef bint hot_room(self) noexcept nogil
+    cdef const char* hot_find(self, uint64_t seq) noexcept nogil
+    cdef int fetch_cold(self, uint64_t seq, stored_t* out) noexcept nogil
+    cdef void queue_removal(self, uint32_t kind, uint64_t first, uint64_t last) noexcept nogil
+    cdef bint queue_pair(self, uint32_t kind, const char* key, size_t key_len, const char* value, size_t n) noexcept nogil
+    cdef int recover(self) except -1
+    cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil
+    cdef bint load_checkpoint(self, MDB_txn* txn) noexcept nogil
+    cdef bint save_checkpoint(self) noexcept nogil

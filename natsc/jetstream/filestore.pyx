@@ -1,0 +1,469 @@
+"""One stream in file storage.
+
+What was appended is found in the worker's arena for as long as it is there (`hot`, a ring of sequences and positions), and
+in LMDB afterwards, through one cursor a stream that is renewed with the turn's read transaction.
+
+At open, the messages are scanned: heads only, 40 to 60 ns each. A checkpoint of sequences and subjects spares that for
+what it covers. It holds as long as no message was removed since: it names the number of removals that it knows of, and a
+stream's own record in meta has the present one.
+"""
+
+from libc.errno cimport ENOMEM
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from natsc.jetstream.checkpoint cimport checkpoint_read, checkpoint_write
+from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_UNREADABLE,
+                                     crc32c, key_to_seq, record_check_body, record_check_head, record_size, record_view,
+                                     record_write, seq_to_key, state_head_t, stored_t)
+from natsc.jetstream.layout import stream_name
+from natsc.jetstream.lmdb cimport (MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE, MDB_cursor, MDB_txn,
+                                   MDB_val, mdb)
+from natsc.jetstream.msgstore cimport STORE_CLOSED, STORE_FAILED, MsgStore
+from natsc.jetstream.seqset cimport seqset_clear, seqset_next
+from natsc.jetstream.store cimport Store
+from natsc.jetstream.store import StoreError, lmdb_text
+from natsc.jetstream.subjectstate cimport subjects_clear
+from natsc.jetstream.worker cimport (OP_APPEND, OP_CLEAR, OP_CONSUMER_DELETE, OP_CONSUMER_DELETE_PREFIX, OP_CONSUMER_PUT,
+                                     OP_CREATE, OP_DELETE, OP_DELETE_RANGE, OP_DROP, OP_LAST, OP_META_DELETE_PREFIX,
+                                     OP_META_PUT, arena_at, op_add, op_put, op_t, streamdb_new, streamdb_open,
+                                     worker_fail, worker_lock_env, worker_t, worker_unlock_env)
+
+cdef enum:
+    SCAN_READ = 4096        # of a long record, a scan touches about that much
+    CHECKPOINT_BYTES = 67108864         # appended, before a stream writes a checkpoint on its own
+    CHECKPOINT_SUBJECTS = 16384         # and it does so only below that many subjects: it happens on the loop
+    CHECKPOINT_MSGS = 10000             # a stream with fewer messages is scanned instead
+
+cdef packed struct checkpoint_head_t:
+    uint32_t crc            # over everything behind it
+    uint32_t num_parts
+    uint64_t last_seq
+    int64_t last_ts_ns
+    uint64_t msgs
+    uint64_t bytes
+    uint64_t removals
+
+cdef struct checkpoint_writer_t:
+    worker_t* w
+    char key[512]
+    size_t key_len          # with the part's number, the last 4 bytes
+    uint32_t parts
+
+
+cdef bint queue_part(void* ctx, const char* part, size_t n) noexcept nogil:
+    """Parts are numbered from 1, big-endian; the head is number 0."""
+    cdef checkpoint_writer_t* out = <checkpoint_writer_t*>ctx
+    cdef char* number = out.key + out.key_len - 4
+    out.parts += 1
+    number[0] = <char>(out.parts >> 24)
+    number[1] = <char>(out.parts >> 16)
+    number[2] = <char>(out.parts >> 8)
+    number[3] = <char>out.parts
+    return op_put(out.w, OP_META_PUT, NULL, out.key, out.key_len, part, n)
+
+
+cdef class FileStore(MsgStore):
+    """One stream's messages: a MsgStore. Made by Store.open_stream."""
+
+    def __cinit__(self, Store store not None, account: str, stream: str):
+        cdef bytes label = account.encode("utf-8", "surrogateescape") + b"\0" + stream.encode("utf-8", "surrogateescape")
+        self.is_file = True
+        self.store = store
+        self.account = account
+        self.stream = stream
+        self.name = stream_name(account, stream)
+        if len(self.name) > MAX_NAME:
+            raise StoreError(f"the name {stream!r} is too long")
+        self.db = streamdb_new(self.name, len(self.name), label, len(label))
+        if self.db == NULL:
+            raise MemoryError
+        self.recover()
+        self.opened = True
+
+    def __dealloc__(self):
+        # From its opening on, a stream's databases are the store's to free: when it closes, or when their drop is durable.
+        if not self.opened:
+            free(self.db)
+        free(self.hot)
+
+    def forget_databases(self) -> None:
+        """The store is closing; its worker has stopped."""
+        if self.cursor != NULL:
+            mdb.cursor_close(self.cursor)
+            self.cursor = NULL
+        free(self.db)
+        self.db = NULL
+        self.error = STORE_CLOSED
+        self.hot_head = self.hot_end = 0
+
+    def drop(self) -> None:
+        """Delete the stream: its databases go with the next batch, its memory now."""
+        cdef op_t* op
+        if self.error == STORE_CLOSED:
+            return
+        self.store.end_reads()
+        if self.cursor != NULL:
+            mdb.cursor_close(self.cursor)
+            self.cursor = NULL
+        op = op_add(self.store.w, OP_DROP, self.db, 0, 0)
+        if op == NULL:
+            worker_fail(self.store.w, ENOMEM)
+        self.db.drop_op = self.store.w.queued
+        self.db.next_grave = self.store.w.graves
+        self.store.w.graves = self.db
+        self.db = NULL
+        self.error = STORE_CLOSED
+        self.store.streams.pop(self.name, None)
+        seqset_clear(&self.present)
+        subjects_clear(&self.subjects)
+        self.msgs = self.bytes = 0
+        self.hot_head = self.hot_end = 0
+
+    # Opening.
+
+    cdef int recover(self) except -1:
+        """Read what the store holds of this stream, or queue the making of its databases."""
+        cdef MDB_txn* txn
+        cdef MDB_val k, v
+        cdef state_head_t* head
+        cdef bytes key = b"s/" + self.name
+        cdef uint64_t known_last = 0
+        cdef int64_t known_ts = 0
+        cdef int rc
+        cdef int rc2
+        self.store.end_reads()
+        with nogil:
+            worker_lock_env(self.store.w)
+        rc = mdb.txn_begin(self.store.env, NULL, MDB_RDONLY, &txn)
+        if rc:
+            worker_unlock_env(self.store.w)
+            raise StoreError(f"stream {self.stream!r} can't be read: {lmdb_text(rc)}")
+        k.size = len(key)
+        k.data = <char*>key
+        rc = mdb.get(txn, self.store.w.meta_dbi, &k, &v)
+        if rc == 0:
+            head = <state_head_t*>v.data
+            if v.size >= sizeof(state_head_t) and head.crc == crc32c(0, <char*>v.data + 4, v.size - 4):
+                known_last = head.last_seq
+                known_ts = head.last_ts_ns
+                self.removals = head.removals
+            else:
+                rc = RECORD_UNREADABLE
+        if rc == 0:
+            rc = streamdb_open(self.store.w, txn, self.db, 0)
+        if rc == 0:
+            with nogil:
+                rc = self.scan(txn, self.last_seq + 1 if self.load_checkpoint(txn) else 0)
+        rc2 = mdb.txn_commit(txn)       # an abort would close the handles
+        worker_unlock_env(self.store.w)
+        self.store.give_back()
+        if rc == MDB_NOTFOUND:
+            if op_add(self.store.w, OP_CREATE, self.db, 0, 0) == NULL:
+                raise MemoryError
+            return 0
+        if rc or rc2:
+            raise StoreError(f"stream {self.stream!r} of account {self.account!r} can't be read: "
+                             + ("its own record is damaged" if rc == RECORD_UNREADABLE else lmdb_text(rc or rc2)))
+        if known_last >= self.last_seq:
+            self.last_seq = known_last
+            self.last_ts_ns = known_ts
+        if self.msgs == 0 and (self.last_seq or self.removals):
+            self.first_seq = self.last_seq + 1
+        self.db.last_seq = self.last_seq
+        self.db.last_ts_ns = self.last_ts_ns
+        self.db.removals = self.removals
+        return 0
+
+    cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil:
+        """Take in the messages from start on. Bad ones are put aside."""
+        cdef MDB_cursor* c
+        cdef MDB_val k, v
+        cdef stored_t m
+        cdef uint64_t key = seq_to_key(start)
+        cdef uint64_t seq
+        cdef int bad
+        cdef int rc = mdb.cursor_open(txn, self.db.msgs_dbi, &c)
+        if rc:
+            return rc
+        k.size = 8
+        k.data = &key
+        rc = mdb.cursor_get(c, &k, &v, MDB_SET_RANGE)
+        while rc == 0:
+            seq = key_to_seq(k.data)
+            bad = record_check_head(<char*>v.data, v.size, seq)
+            self.store.note_read(v.data, min(v.size, <size_t>SCAN_READ))
+            if bad != RECORD_OK:
+                self.quarantine(seq, bad, NULL)
+                self.last_seq = seq
+            else:
+                record_view(<char*>v.data, &m)
+                if not self.learn(seq, m.ts_ns, m.subject, m.subject_len,
+                                  self.size_of(m.subject_len, m.hdr_len, m.msg_len)):
+                    rc = ENOMEM
+                    break
+            self.checkpoint_due = True
+            rc = mdb.cursor_get(c, &k, &v, MDB_NEXT)
+        mdb.cursor_close(c)
+        return 0 if rc == MDB_NOTFOUND else rc
+
+    cdef bint load_checkpoint(self, MDB_txn* txn) noexcept nogil:
+        """Take in the checkpoint, where there is one that still holds. False leaves everything empty."""
+        cdef MDB_cursor* c
+        cdef MDB_val k, v
+        cdef char key[512]
+        cdef size_t n = self.db.name_len + 7
+        cdef checkpoint_head_t head
+        cdef uint32_t parts = 0
+        cdef int rc
+        key[0] = b"k"
+        key[1] = b"/"
+        memcpy(key + 2, self.db.name, self.db.name_len)
+        key[n - 5] = b"/"
+        memset(key + n - 4, 0, 4)
+        k.size = n
+        k.data = key
+        rc = mdb.cursor_open(txn, self.store.w.meta_dbi, &c)
+        if rc:
+            return False
+        rc = mdb.cursor_get(c, &k, &v, MDB_SET_KEY)
+        if rc or v.size != sizeof(head):
+            mdb.cursor_close(c)
+            return False
+        memcpy(&head, v.data, sizeof(head))
+        if head.crc != crc32c(0, <char*>v.data + 4, v.size - 4) or head.removals != self.removals:
+            mdb.cursor_close(c)
+            return False
+        while parts < head.num_parts:
+            rc = mdb.cursor_get(c, &k, &v, MDB_NEXT)
+            if rc or k.size != n or memcmp(k.data, key, n - 4) != 0:
+                break
+            self.store.note_read(v.data, v.size)
+            if not checkpoint_read(&self.present, &self.subjects, <char*>v.data, v.size):
+                break
+            parts += 1
+        mdb.cursor_close(c)
+        if parts != head.num_parts or self.present.count != head.msgs:
+            seqset_clear(&self.present)
+            subjects_clear(&self.subjects)
+            return False
+        self.msgs = head.msgs
+        self.bytes = head.bytes
+        self.last_seq = head.last_seq
+        self.last_ts_ns = head.last_ts_ns
+        self.first_seq = seqset_next(&self.present, 1) if self.msgs else self.last_seq + 1
+        self.stale_first_ts = self.msgs > 0
+        return True
+
+    cdef bint save_checkpoint(self) noexcept nogil:
+        """Queue a checkpoint of everything appended and removed so far, in place of the old one."""
+        cdef checkpoint_writer_t w
+        cdef checkpoint_head_t head
+        cdef size_t n = self.db.name_len + 7
+        w.w = self.store.w
+        w.key[0] = b"k"
+        w.key[1] = b"/"
+        memcpy(w.key + 2, self.db.name, self.db.name_len)
+        w.key[n - 5] = b"/"
+        w.key_len = n
+        w.parts = 0
+        if not op_put(w.w, OP_META_DELETE_PREFIX, NULL, w.key, n - 4, NULL, 0):
+            return False
+        if not checkpoint_write(&self.present, &self.subjects, &queue_part, &w):
+            return False
+        memset(&head, 0, sizeof(head))
+        head.num_parts = w.parts
+        head.last_seq = self.last_seq
+        head.last_ts_ns = self.last_ts_ns
+        head.msgs = self.msgs
+        head.bytes = self.bytes
+        head.removals = self.removals
+        head.crc = crc32c(0, <char*>&head + 4, sizeof(head) - 4)
+        memset(w.key + n - 4, 0, 4)
+        self.since_checkpoint = 0
+        self.checkpoint_due = False
+        return op_put(w.w, OP_META_PUT, NULL, w.key, n, <char*>&head, sizeof(head))
+
+    def save_if_worth(self) -> bool:
+        """Queue a checkpoint where it saves the next open more than it costs now."""
+        if not self.checkpoint_due or self.msgs < CHECKPOINT_MSGS or self.subjects.count * 4 > self.msgs:
+            return False
+        return self.save_checkpoint()
+
+    # What MsgStore asks for.
+
+    cdef bint hot_room(self) noexcept nogil:
+        """Room for one more message in the ring."""
+        cdef hot_t* grown
+        cdef uint64_t i
+        while (self.hot_head != self.hot_end
+               and arena_at(self.store.w, self.hot[self.hot_head & (self.hot_cap - 1)].pos) == NULL):
+            self.hot_head += 1
+        if self.hot_end - self.hot_head < self.hot_cap:
+            return True
+        grown = <hot_t*>malloc(max(self.hot_cap * 2, <uint64_t>16) * sizeof(hot_t))
+        if grown == NULL:
+            return False
+        for i in range(self.hot_head, self.hot_end):
+            grown[i & (max(self.hot_cap * 2, <uint64_t>16) - 1)] = self.hot[i & (self.hot_cap - 1)]
+        free(self.hot)
+        self.hot = grown
+        self.hot_cap = max(self.hot_cap * 2, <uint64_t>16)
+        return True
+
+    cdef const char* hot_find(self, uint64_t seq) noexcept nogil:
+        """The record, where it is still in the arena."""
+        cdef uint64_t lo = self.hot_head
+        cdef uint64_t hi = self.hot_end
+        cdef uint64_t mask = self.hot_cap - 1
+        cdef uint64_t mid
+        cdef uint64_t last
+        if lo == hi:
+            return NULL
+        last = self.hot[(hi - 1) & mask].seq
+        if seq > last or seq < self.hot[lo & mask].seq:
+            return NULL
+        # Without gaps its place follows from the last one's; with gaps it lies behind that.
+        if last - seq < hi - lo:
+            lo = hi - 1 - (last - seq)
+        while lo < hi:
+            mid = lo if self.hot[lo & mask].seq == seq else (lo + hi) >> 1
+            if self.hot[mid & mask].seq == seq:
+                return arena_at(self.store.w, self.hot[mid & mask].pos)
+            if self.hot[mid & mask].seq < seq:
+                lo = mid + 1
+            else:
+                hi = mid
+        return NULL
+
+    cdef bint put(self, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject, Py_ssize_t subject_len,
+                  const char* hdr, Py_ssize_t hdr_len, const char* msg, Py_ssize_t msg_len) noexcept nogil:
+        cdef worker_t* w = self.store.w
+        cdef op_t* op
+        if not self.store.working():
+            self.error = STORE_FAILED
+            return False
+        if self.since_checkpoint > CHECKPOINT_BYTES and self.subjects.count <= CHECKPOINT_SUBJECTS:
+            self.save_checkpoint()
+        if not self.hot_room():
+            return False
+        op = op_add(w, OP_APPEND, self.db, seq, record_size(subject_len, hdr_len, msg_len))
+        if op == NULL:
+            return False
+        record_write(op.data, seq, ts_ns, prev, subject, subject_len, hdr, hdr_len, msg, msg_len)
+        self.hot[self.hot_end & (self.hot_cap - 1)].seq = seq
+        self.hot[self.hot_end & (self.hot_cap - 1)].pos = w.pos
+        self.hot_end += 1
+        self.since_checkpoint += op.len
+        self.checkpoint_due = True
+        return True
+
+    cdef int fetch(self, uint64_t seq, stored_t* out) noexcept nogil:
+        cdef const char* rec
+        if self.db == NULL:
+            return RECORD_NOT_NOW
+        rec = self.hot_find(seq)
+        if rec == NULL:
+            return self.fetch_cold(seq, out)
+        record_view(rec, out)
+        return RECORD_OK
+
+    cdef int fetch_cold(self, uint64_t seq, stored_t* out) noexcept nogil:
+        """From LMDB. A walk upwards takes the cursor's next record, anything else looks the key up."""
+        cdef MDB_txn* txn = self.store.read_txn()
+        cdef MDB_val k, v
+        cdef uint64_t key
+        cdef int rc = 0
+        cdef int bad
+        out.subject = NULL
+        if txn == NULL or self.db.msgs_dbi == 0:
+            return RECORD_NOT_NOW
+        if self.cursor == NULL:
+            rc = mdb.cursor_open(txn, self.db.msgs_dbi, &self.cursor)
+        elif self.cursor_turn != self.store.turn:
+            rc = mdb.cursor_renew(txn, self.cursor)
+        if rc:
+            return RECORD_NOT_NOW
+        if self.cursor_turn != self.store.turn:
+            self.cursor_turn = self.store.turn
+            self.cursor_seq = 0
+        rc = MDB_NOTFOUND
+        if self.cursor_seq and seqset_next(&self.present, self.cursor_seq + 1) == seq:
+            rc = mdb.cursor_get(self.cursor, &k, &v, MDB_NEXT)
+        if rc != 0 or key_to_seq(k.data) != seq:
+            key = seq_to_key(seq)
+            k.size = 8
+            k.data = &key
+            rc = mdb.cursor_get(self.cursor, &k, &v, MDB_SET_KEY)
+        self.cursor_seq = seq if rc == 0 else 0
+        if rc == MDB_NOTFOUND:
+            return RECORD_MISSING
+        if rc:
+            return RECORD_UNREADABLE
+        self.store.note_read(v.data, v.size)
+        bad = record_check_head(<char*>v.data, v.size, seq)
+        if bad == RECORD_OK:
+            record_view(<char*>v.data, out)
+            bad = record_check_body(<char*>v.data)
+        return bad
+
+    cdef void queue_removal(self, uint32_t kind, uint64_t first, uint64_t last) noexcept nogil:
+        """An operation that removes messages. Memory and disk must not part: without memory for it the store fails."""
+        cdef op_t* op
+        if not self.store.working():
+            self.error = STORE_FAILED
+            return
+        op = op_add(self.store.w, kind, self.db, first, 0)
+        if op == NULL:
+            worker_fail(self.store.w, ENOMEM)
+            self.error = STORE_FAILED
+            return
+        op.seq2 = last
+        self.removals += kind != OP_LAST
+        self.checkpoint_due = True
+
+    cdef void erase(self, uint64_t seq) noexcept nogil:
+        self.queue_removal(OP_DELETE, seq, seq)
+
+    cdef void erase_range(self, uint64_t first, uint64_t last) noexcept nogil:
+        self.queue_removal(OP_DELETE_RANGE, first, last)
+
+    cdef void erase_all(self) noexcept nogil:
+        self.hot_head = self.hot_end
+        self.queue_removal(OP_CLEAR, 0, 0)
+
+    cdef void note_last(self) noexcept nogil:
+        self.queue_removal(OP_LAST, self.last_seq, <uint64_t>self.last_ts_ns)
+
+    # Consumers.
+
+    cdef bint queue_pair(self, uint32_t kind, const char* key, size_t key_len, const char* value,
+                         size_t n) noexcept nogil:
+        if key_len > MAX_KEY or self.db == NULL or not self.store.working():
+            return False
+        return op_put(self.store.w, kind, self.db, key, key_len, value, n)
+
+    cdef bint consumer_put(self, const char* key, size_t key_len, const char* value, size_t n) noexcept nogil:
+        return self.queue_pair(OP_CONSUMER_PUT, key, key_len, value, n)
+
+    cdef bint consumer_delete(self, const char* key, size_t key_len) noexcept nogil:
+        return self.queue_pair(OP_CONSUMER_DELETE, key, key_len, NULL, 0)
+
+    cdef bint consumer_delete_prefix(self, const char* prefix, size_t n) noexcept nogil:
+        return self.queue_pair(OP_CONSUMER_DELETE_PREFIX, prefix, n, NULL, 0)
+
+    def consumer_items(self, bytes prefix=b"") -> list[tuple[bytes, bytes]]:
+        """What consumers keep under keys with that prefix, as far as it is durable: for recovery."""
+        if self.db == NULL or self.db.consumers_dbi == 0:
+            return []
+        return self.store.items(prefix, self.db.consumers_dbi)
+
+    def consumer_put_bytes(self, bytes key, bytes value) -> bool:
+        return self.consumer_put(key, len(key), value, len(value))
+
+    def consumer_delete_bytes(self, bytes key) -> bool:
+        return self.consumer_delete(key, len(key))
+
+    def consumer_delete_prefix_bytes(self, bytes prefix) -> bool:
+        return self.consumer_delete_prefix(prefix, len(prefix))
