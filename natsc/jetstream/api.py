@@ -12,6 +12,7 @@ from natsc.jetstream.advisories import api_audit
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.api_request import (
     NO_PAGE,
+    PREFIX,
     Reply,
     Request,
     Unanswered,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Request, Backend], dict[str, Any]]
 
-PREFIX = "$JS.API."
 _AUDIT = "$JS.EVENT.ADVISORY.API"
 
 _CREATE = "consumer_create"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     R = TypeVar("R", bound=Record)
 
+PREFIX = "$JS.API."
 TYPE_PREFIX = "io.nats.jetstream.api.v1."
 NAMES_LIMIT = 1024
 LIST_LIMIT = 256

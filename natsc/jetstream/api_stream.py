@@ -11,7 +11,9 @@ from natsc.jetstream.api_request import (
     NAMES_LIMIT,
     NO_PAGE,
     PagedRequest,
+    Reply,
     Request,
+    answer,
     expect_empty,
     find_stream,
     page,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from natsc.jetstream.backend import Backend, Stream
 
 SUBJECTS_LIMIT = 100_000
+_KIB = 1024
+_MIB = 1024 * 1024
 STORE_FAILED = "error creating store for stream"
 
 
@@ -87,6 +91,12 @@ class SnapshotRequest(Record):
     chunk_size: int
     window_size: int
     jsck: bool
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of a chunk, and how many chunks may be on their way unacknowledged."""
+        chunk = min(max(self.chunk_size or 128 * _KIB, _KIB), _MIB)
+        window = min(max(self.window_size or 8 * _MIB, _KIB), 32 * _MIB)
+        return chunk, max(window, chunk) // chunk
 
 
 class RestoreRequest(Record):
@@ -248,6 +258,21 @@ def snapshot(request: Request, backend: Backend) -> dict[str, Any]:
     except StoreError as error:
         raise ApiError(errors.STREAM_SNAPSHOT, err=error) from None
     return {"config": stream.config.as_json(), "state": state.as_json()}
+
+
+def restored(stream: Stream | Exception, backend: Backend) -> Reply:
+    """What the sender of a snapshot is told behind its last chunk: the stream, or what went wrong."""
+    if isinstance(stream, Exception):
+        return answer("stream_create", {"error": api_error(errors.STREAM_RESTORE, stream).as_json()})
+    return answer(
+        "stream_create",
+        {
+            "config": shown(stream.config),
+            "created": format_time(stream.created),
+            "state": stream.state().as_json(),
+            "ts": format_time(backend.now()),
+        },
+    )
 
 
 def restore(request: Request, backend: Backend) -> dict[str, Any]:

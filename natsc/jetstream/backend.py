@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         window_size: int
         jsck: bool
 
+        def sizes(self) -> tuple[int, int]: ...
+
     class Consumer(Protocol):
         name: str
         config: ConsumerConfig

@@ -9,6 +9,8 @@ import pytest
 
 from natsc.jetstream.api import PREFIX, dispatch, domain_mappings, find_operation
 from natsc.jetstream.api_request import Request, header
+from natsc.jetstream.api_stream import SnapshotRequest, restored
+from natsc.jetstream.api_system import dispatch_system
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.limits import AccountLimits
 from tests.jetstream.fake import FakeBackend
@@ -172,3 +174,30 @@ def test_a_header_must_be_spelled_exactly() -> None:
     block = b"NATS/1.0\r\nX-Nats-Level: 1\r\nNats-Level:  2 \r\nnats-level: 3\r\n\r\n"
     assert header(block, "Nats-Level") == "2 "
     assert header(block, "Level") is None
+
+
+@pytest.mark.parametrize("operation", ["META.LEADER.STEPDOWN", "SERVER.REMOVE", "ACCOUNT.STREAM.MOVE.A.S", "ACCOUNT.X"])
+def test_nobody_answers_the_system_about_clusters(operation: str) -> None:
+    assert dispatch_system(Request(PREFIX + operation, b""), lambda account: None) is None
+
+
+def test_the_system_purges_an_account() -> None:
+    purged: list[str] = []
+    reply = dispatch_system(Request(f"{PREFIX}ACCOUNT.PURGE.A", b""), purged.append)
+    assert reply is not None and b'"initiated":true' in reply.payload
+    assert purged == ["A"]
+
+
+def test_sizes_of_a_snapshot_are_kept_in_bounds() -> None:
+    assert SnapshotRequest().sizes() == (128 * 1024, 64)
+    assert SnapshotRequest(chunk_size=1, window_size=1).sizes() == (1024, 1)
+    assert SnapshotRequest(chunk_size=1 << 30, window_size=1 << 30).sizes() == (1 << 20, 32)
+
+
+def test_what_the_sender_of_a_snapshot_is_told(backend: FakeBackend) -> None:
+    stream = backend.stream("S")
+    assert stream is not None
+    good = json.loads(restored(stream, backend).payload)
+    assert list(good) == ["type", "config", "created", "state", "ts"]
+    bad = json.loads(restored(StoreError("broken"), backend).payload)
+    assert bad["error"] == {"code": 500, "err_code": 10062, "description": "restore failed: broken"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ import pytest
 from natsc.jetstream.api import PREFIX, dispatch
 from natsc.jetstream.api_messages import direct_get
 from natsc.jetstream.api_request import Request, header_block
+from natsc.jetstream.api_system import dispatch_system
 from natsc.jetstream.limits import AccountLimits, ServerLimits
 from tests.conformance.harness import Server
 from tests.jetstream.client import Client
-from tests.jetstream.exchanges import SCENARIOS, SILENT, Step, consumer, stream
+from tests.jetstream.exchanges import MALFORMED, SCENARIOS, SILENT, Step, consumer, stream
 from tests.jetstream.fake import FakeBackend
 
 CONFIG = """
@@ -31,6 +33,7 @@ accounts {
             users [{user: l, password: p}] }
   TIERED { jetstream { max_mem: 1M, max_file: 1M }, users [{user: t, password: p}] }
   OFF { users [{user: o, password: p}] }
+  $SYS { users [{user: s, password: p}] }
 }
 no_auth_user: a
 """
@@ -135,6 +138,38 @@ def test_what_nobody_answers(client: Client) -> None:
     # An answer to one of those would have come before this one.
     assert b"account_info" in client.request(f"{PREFIX}INFO").payload
     assert client.unexpected == []
+
+
+def test_without_strictness(tmp_path: Path) -> None:
+    backend = FakeBackend()
+    backend.strict = False
+    running = Server("nats-server", f'server_name: srv\njetstream {{ store_dir: "{tmp_path}", strict: false }}\n')
+    try:
+        with Client(running.port) as loose:
+            wrong = run([("STREAM.CREATE.S", body) for body in MALFORMED], loose, backend)
+    finally:
+        running.close()
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("operation", ["INFO", "STREAM.NAMES", "STREAM.INFO.S", "CONSUMER.CREATE.S.C"])
+def test_an_account_without_jetstream(server: Server, operation: str) -> None:
+    backend = FakeBackend()
+    backend.enabled = False
+    with Client(server.port, "o") as off:
+        expected = off.request(PREFIX + operation)
+    reply = dispatch(Request(PREFIX + operation, b""), backend)
+    assert reply is not None
+    assert reply.payload == expected.payload
+
+
+@pytest.mark.parametrize("operation", ["INFO", "STREAM.NAMES", "FOO", "META.X", "ACCOUNT.PURGE.NONE"])
+def test_the_system_account(server: Server, operation: str) -> None:
+    with Client(server.port, "s") as system:
+        expected = system.request(PREFIX + operation)
+    reply = dispatch_system(Request(PREFIX + operation, b""), lambda account: None)
+    assert reply is not None
+    assert reply.payload == expected.payload
 
 
 LIMITED: list[Step] = [
