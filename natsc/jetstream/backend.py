@@ -32,9 +32,14 @@ if TYPE_CHECKING:
         def sizes(self) -> tuple[int, int]: ...
 
     class Consumer(Protocol):
-        name: str
-        config: ConsumerConfig
-        created: int
+        @property
+        def name(self) -> str: ...
+
+        @property
+        def config(self) -> ConsumerConfig: ...
+
+        @property
+        def created(self) -> int: ...
 
         def state(self) -> ConsumerState: ...
 
@@ -50,9 +55,15 @@ if TYPE_CHECKING:
             """Take the pin from the client that has it, and announce that."""
 
     class Stream(Protocol):
-        config: StreamConfig
-        created: int
-        identity: str  # what tells this stream from others of its name, before and after
+        @property
+        def config(self) -> StreamConfig: ...
+
+        @property
+        def created(self) -> int: ...
+
+        @property
+        def identity(self) -> str:
+            """What tells this stream from others of its name, before and after."""
 
         def state(self, deleted: bool = False) -> StreamState:
             """The state; with `deleted` also the sequences that are missing in it."""
@@ -107,15 +118,36 @@ if TYPE_CHECKING:
             """Begin to send a snapshot to request.deliver_subject, once the answer is out; the state it is of."""
 
     class Backend(Protocol):
-        enabled: bool  # JetStream is on for this account
-        alone: bool  # no leaf node could answer in our place
-        strict: bool  # unknown members of requests are errors
-        server_name: str
-        cluster_name: str
-        domain: str
-        max_pending: int  # bytes that one batch of direct gets may have when it doesn't say
-        limits: dict[str, AccountLimits]
-        server_limits: ServerLimits
+        @property
+        def enabled(self) -> bool:
+            """JetStream is on for this account."""
+
+        @property
+        def alone(self) -> bool:
+            """No leaf node could answer in our place."""
+
+        @property
+        def strict(self) -> bool:
+            """Unknown members of requests are errors."""
+
+        @property
+        def server_name(self) -> str: ...
+
+        @property
+        def cluster_name(self) -> str: ...
+
+        @property
+        def domain(self) -> str: ...
+
+        @property
+        def max_pending(self) -> int:
+            """Bytes that one batch of direct gets may have when it doesn't say."""
+
+        @property
+        def limits(self) -> dict[str, AccountLimits]: ...
+
+        @property
+        def server_limits(self) -> ServerLimits: ...
 
         @property
         def memory_reserved(self) -> int:
