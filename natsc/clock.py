@@ -1,7 +1,7 @@
 """The server's clock: the engine's time, and Python callbacks on it.
 
-All of a server's timers (PING, authentication, write deadline, lame duck, ...) run on one clock, so a test that freezes or
-advances it moves them all. Times are ns; `call_later` takes seconds, as asyncio does.
+All of a server's timers (PING, authentication, write deadline, lame duck, ...) run on one clock, so a test that freezes
+or advances it moves them all. Times are ns; `call_later` takes seconds, as asyncio does.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BACKLOG = 4096
-_UNSPECIFIED = ("", "0.0.0.0", "::")  # noqa: S104: the reference's default
+_UNSPECIFIED = ("", "0.0.0.0", "::")
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -31,7 +31,7 @@ def open_listeners(host: str, port: int) -> list[socket.socket]:
     An unspecified host is reached over IPv4 and IPv6, and so is "localhost", by a socket for each of its addresses.
     """
     if host in _UNSPECIFIED:
-        groups: list[list[tuple[int, Any]]] = [[(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]]  # noqa: S104
+        groups: list[list[tuple[int, Any]]] = [[(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]]
     else:
         try:
             # As bytes, for a str is encoded with IDNA, whose import is worth a millisecond.

@@ -1,4 +1,4 @@
-"""What the engine asks of Python about a client (natsc/engine/hooks.pyx): CONNECT, first PING, violations, log and trace.
+"""What the engine asks of Python about a client (natsc/engine/hooks.pyx): CONNECT, first PING, violations, log, trace.
 
 CONNECT's JSON is read as Go reads it: keys in any case, unknown ones ignored, a value of the wrong type refuses the
 connection, and a second CONNECT changes only what it names.
@@ -23,6 +23,7 @@ REFUSED, ACCEPTED, PENDING = range(3)  # natsc/engine/hooks.pxd
 
 PROTO_MAX = 1
 _INT64_MAX = 2**63 - 1
+
 
 class _Pairs(list["tuple[str, Any]"]):
     """A JSON object with all its members: each one's type counts, also that of one which a later member replaces."""
@@ -59,9 +60,7 @@ def parse_connect(arg: bytes) -> dict[str, Any]:
     import json  # late: the server's start needs none
 
     try:
-        parsed = json.loads(
-            arg.decode("utf-8", "replace"), parse_constant=_refuse_constant, object_pairs_hook=_Pairs
-        )
+        parsed = json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
         raise BadConnect(str(error)) from None
     if parsed is None:
@@ -263,9 +262,10 @@ class Handshake:
         import json
 
         try:
-            return isinstance(json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant), (dict, type(None)))
+            value = json.loads(arg.decode("utf-8", "replace"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             return False
+        return value is None or isinstance(value, dict)
 
     def on_first_ping(self, client: Client) -> None:
         """Clients of protocol 1 learn with the first PONG which account they are in."""
@@ -317,10 +317,8 @@ class Handshake:
         if not message:
             return
         limit = options.max_traced_msg_len
-        if limit and len(message) > limit:
-            text = go_quote(message[:limit])[:-1] + '..."'
-        else:
-            text = go_quote(message)
+        cut = 0 < limit < len(message)
+        text = go_quote(message[:limit])[:-1] + '..."' if cut else go_quote(message)
         self.server.log_client(client, "trace", f"{arrow} MSG_PAYLOAD: [{text}]")
 
 
@@ -364,8 +362,8 @@ _ERROR_LINES: dict[str, Callable[[Client, bytes, int, int], tuple[str, str]]] = 
     "stale": lambda c, d, a, b: ("debug", "Stale Client Connection - Closing"),
     "write_deadline": lambda c, d, chunks, size: (
         "notice",
-        f"Slow Consumer Detected: WriteDeadline of {c.conn.listener.write_deadline_text} exceeded with {chunks} chunks of "
-        f"{size} total bytes.",
+        f"Slow Consumer Detected: WriteDeadline of {c.conn.listener.write_deadline_text} exceeded with {chunks} chunks "
+        f"of {size} total bytes.",
     ),
     "max_pending": lambda c, d, a, b: ("notice", f"Slow Consumer Detected: MaxPending of {c.max_pending} Exceeded"),
 }

@@ -1,4 +1,4 @@
-"""INFO: what the server tells a client about itself. Field order and omissions are the reference's (docs: nats protocol)."""
+"""INFO: what the server tells a client about itself. The order of its fields and what is left out are nats-server's."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One server: its engine, its listeners, its accounts, and what they share.
 
 Reading order: `start` and `shutdown` are its life; `greet`, `apply_limits` and `info_line` are what a new client gets;
-natsc/server/handshake.py has CONNECT, natsc/server/reload.py a changed configuration, natsc/server/lame_duck.py the slow
-goodbye.
+natsc/server/handshake.py has CONNECT, natsc/server/reload.py a changed configuration, natsc/server/lame_duck.py the
+slow goodbye.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from natsc._core import Engine
 from natsc.auth.permissions import permission_lists
 from natsc.auth.users import Authenticator, log_label
 from natsc.clock import Clock
-from natsc.config.gotext import GoError
+from natsc.config.gotext import GoError, format_duration
 from natsc.engine.permissions import Permissions
 from natsc.net.listener import ClientListener
 from natsc.net.sockets import ListenError, host_port
@@ -75,6 +75,7 @@ class Server:
         self.lame_duck = False
         self.listener: ClientListener | None = None
         self.monitor: Any = None
+        self.jetstream: Any = None  # natsc.jetstream.service.JetStream, where it is enabled
         self.tls_context: Any = None
         self.tls_scratch: Any = None
         self.tls_rate_limiter: Any = None
@@ -230,7 +231,7 @@ class Server:
     # Life
 
     async def start(self) -> None:
-        """Opens what the options say and accepts clients. Raises StartError: a port is taken, a file can't be written."""
+        """Opens what the options say, accepts clients. Raises StartError: a port is taken, a file can't be written."""
         from natsc.server import process
 
         opts = self.options
@@ -248,6 +249,8 @@ class Server:
                 self.monitor = await start_monitor(self, self.loop)
             except MonitorError as error:
                 raise StartError(f"Can't start monitoring: {error}") from None
+        if opts.jetstream:
+            self._start_jetstream()
         self.listener = ClientListener(self, self.loop)
         try:
             await self.listener.open(opts.host, opts.port)
@@ -267,6 +270,20 @@ class Server:
             self._write_ports_file()
         self.log.notice("Server is ready")
 
+    def _start_jetstream(self) -> None:
+        """Raises StartError."""
+        from natsc.jetstream import service
+
+        began = self.clock.now_ns()
+        self.log.notice("Starting JetStream")
+        self.jetstream = service.JetStream(self, self.loop)
+        service.announce(self, self.jetstream)
+        try:
+            self.jetstream.start()
+        except service.JetStreamError as error:
+            raise StartError(f"Can't start JetStream: {error}") from None
+        self.log.notice(f"Took {format_duration(self.clock.now_ns() - began)} to start JetStream")
+
     def _announce(self) -> None:
         opts, log = self.options, self.log
         log.notice("Starting nats-server")
@@ -274,6 +291,10 @@ class Server:
         log.notice(f"  Git:      [{info.GIT_COMMIT}]")
         log.debug(f"  Go build: {info.GO_VERSION}")
         log.notice(f"  Name:     {self.server_name}")
+        if opts.jetstream:
+            from natsc.jetstream.service import node_name
+
+            log.notice(f"  Node:     {node_name(self.server_name)}")
         log.notice(f"  ID:       {self.server_id}")
         if self.auth.plaintext_passwords:
             log.warn("Plaintext passwords detected, use nkeys or bcrypt")
@@ -334,6 +355,8 @@ class Server:
         self.stopping = True
         self.accepting = False
         self.log.notice("Initiating Shutdown...")
+        if self.jetstream is not None:
+            self.jetstream.shutdown()
         if self.listener is not None:
             self.listener.stop()
             for client in self.engine.clients():

@@ -37,7 +37,7 @@ def rate(run: ModuleType, name: str = "pub-16B", natsc: float = 8e6, reference: 
 
 
 def chart(run: ModuleType) -> ElementTree.Element:
-    return ElementTree.parse(run.CHART).getroot()  # noqa: S314 (made a moment ago)
+    return ElementTree.parse(run.CHART).getroot()
 
 
 def options(only: str = ".") -> Namespace:

@@ -175,7 +175,7 @@ def test_digest_is_that_of_gos_json(tmp_path: Path) -> None:
 def test_any_text_is_accepted_or_refused(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never an exception of another kind, never without end."""
     monkeypatch.chdir(tmp_path)
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     for number in range(50):
         text = "".join(chance.choice(PIECES) for _ in range(chance.randint(1, 40)))
         path = tmp_path / f"{number}.conf"
@@ -187,7 +187,7 @@ def test_any_text_is_accepted_or_refused(seed: int, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_any_bytes_are_accepted_or_refused(seed: int, tmp_path: Path) -> None:
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     for number in range(50):
         path = tmp_path / f"{number}.conf"
         path.write_bytes(chance.randbytes(chance.randint(0, 200)))

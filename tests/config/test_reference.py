@@ -118,7 +118,7 @@ def test_all_top_level_directives_at_once(value: str) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_text(seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     for number in range(25):
         text = "".join(chance.choice(fields.PIECES) for _ in range(chance.randint(1, 15)))
         write(f"{number}.conf", chance.choice(("%s", "server_tags [%s] \n", "server_metadata {%s}\n")) % text)

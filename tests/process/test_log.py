@@ -372,7 +372,7 @@ def test_remote_syslog_over_tcp() -> None:
 
 def test_no_local_syslog(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("natsc.server.log_syslog._LOCAL_PATHS", (str(tmp_path / "none"),))
-    with pytest.raises(LogError, match='^error connecting to syslog: "Unix syslog delivery error"$'):
+    with pytest.raises(LogError, match=r'^error connecting to syslog: "Unix syslog delivery error"$'):
         Log(Options(syslog=True))
 
 

@@ -102,7 +102,7 @@ def test_a_pid_file(tmp_path: Path) -> None:
 
 def test_a_pid_file_with_more_than_a_pid(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text("123\n")
-    with pytest.raises(process.SignalError, match="^invalid pid: 123\n$"):
+    with pytest.raises(process.SignalError, match=r"^invalid pid: 123\n$"):
         send(f"reload={tmp_path / 'pid'}")
 
 
@@ -117,12 +117,12 @@ def test_every_server(proc: Proc) -> None:
 
 @pytest.mark.parametrize("request_text", ["quit", "quit=", "bogus"])
 def test_no_server_is_running(proc: Proc, request_text: str) -> None:
-    with pytest.raises(process.SignalError, match="^no nats-server processes running$"):
+    with pytest.raises(process.SignalError, match=r"^no nats-server processes running$"):
         send(request_text, proc({5: ["bash"]}))
 
 
 def test_several_servers_are_running(proc: Proc) -> None:
-    with pytest.raises(process.SignalError, match="^multiple nats-server processes running:\n12\n13$"):
+    with pytest.raises(process.SignalError, match=r"^multiple nats-server processes running:\n12\n13$"):
         send("quit", proc({13: ["natsc"], 12: ["nats-server"]}))
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_pid(pid: str) -> None:
 
 
 def test_no_list_of_processes() -> None:
-    with pytest.raises(process.SignalError, match="^unable to resolve pid, try providing one$"):
+    with pytest.raises(process.SignalError, match=r"^unable to resolve pid, try providing one$"):
         send("quit")
 
 

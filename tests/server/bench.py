@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from natsc._core import Client
-
 from natsc.config import Options, process_config_string, set_baseline_options, validate_options
 from natsc.server.log import LogError
 from natsc.server.reload import reload
