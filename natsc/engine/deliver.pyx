@@ -20,8 +20,8 @@ from natsc.engine.account cimport close_client, remove_sub
 from natsc.engine.permissions cimport denied_delivery, reply_remember
 from natsc.engine.random cimport random_below
 from natsc.engine.sublist cimport cache_lookup
-from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE,
-                                 client_t, engine_t, job_t, match_t, msg_t, sub_t, target_t, unlikely)
+from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES,
+                                 SPECIAL_TRACE, client_t, engine_t, job_t, match_t, msg_t, sub_t, target_t, unlikely)
 
 
 cdef enum:

@@ -144,7 +144,6 @@ cdef bint may_subscribe(client_t* c, const char* subject, Py_ssize_t n, const ch
     return allowed
 
 
-
 cdef bint overlaps_below(node_t* n, const char* p, const char* end) noexcept nogil:
     """Whether a subject at or under n can be matched by the pattern p..end too. Depth: one call a token."""
     cdef const char* dot = p

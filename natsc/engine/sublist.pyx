@@ -10,11 +10,12 @@ matches of all others alone.
 Invariants
 1. Tokens "*" and ">" never stand among the literal children: a published "a.*" matches subscriptions to "a.*", not "a.b".
 2. Generations only grow, so their sum never repeats.
-3. The cache holds at most CACHED_TARGETS_MAX receivers; beyond it is emptied, so it can't grow with fan-out.
+3. A subject is cached when it is asked for the second time; what is asked for once (an inbox) only passes through `once`.
+4. The cache holds at most CACHED_TARGETS_MAX receivers; beyond it is emptied, so it can't grow with fan-out.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from natsc.engine.types cimport client_t, engine_t, hash_bytes, match_t, node_t, sub_t, sublist_t, target_t
@@ -406,7 +407,8 @@ cdef bint sublist_has_match(sublist_t* sl, const char* subject, Py_ssize_t n) no
 cdef bint cache_init(engine_t* e, int bits) noexcept nogil:
     e.cache = <match_t*>calloc(<size_t>1 << bits, sizeof(match_t))
     e.cache_mask = (<uint32_t>1 << bits) - 1
-    return e.cache != NULL
+    e.seen = <uint16_t*>calloc(<size_t>1 << bits, sizeof(uint16_t))
+    return e.cache != NULL and e.seen != NULL
 
 
 cdef void forget(engine_t* e, match_t* m) noexcept nogil:
@@ -433,6 +435,10 @@ cdef void cache_free(engine_t* e) noexcept nogil:
         free(e.cache[i].subject)
     free(e.cache)
     e.cache = NULL
+    free(e.seen)
+    forget(e, &e.once)
+    free(e.once.targets)
+    free(e.once.subject)
 
 
 cdef bint add_target(sub_t* s, void* ctx) noexcept nogil:
@@ -484,11 +490,18 @@ cdef void group_queues(match_t* m) noexcept nogil:
 
 
 cdef match_t* cache_fill(engine_t* e, sublist_t* sl, const char* subject, Py_ssize_t n, uint64_t h) noexcept nogil:
-    """Match subject against the tree and keep the result in its slot of the cache. NULL where memory is out."""
+    """Match subject against the tree; keep the result in its slot of the cache where the subject was asked for before.
+
+    NULL where memory is out.
+    """
     cdef match_t* m = &e.cache[h & e.cache_mask]
+    cdef uint16_t* seen = &e.seen[h & e.cache_mask]
     cdef const char* dot
     cdef char* grown
     cdef uint32_t i
+    if seen[0] != <uint16_t>(h >> 48):
+        seen[0] = <uint16_t>(h >> 48)
+        m = &e.once
     if e.cached_targets > CACHED_TARGETS_MAX:
         for i in range(e.cache_mask + 1):
             if e.cache[i].num_targets:

@@ -299,6 +299,8 @@ cdef struct engine_t:
     # Match cache, direct-mapped.
     match_t* cache
     uint32_t cache_mask
+    uint16_t* seen          # by slot, a fingerprint of the subject that missed last
+    match_t once            # the match of a subject that hasn't been seen before: most of those are inboxes
     uint64_t cached_targets
     uint64_t gens[256]
     uint64_t seed

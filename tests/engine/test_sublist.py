@@ -138,7 +138,7 @@ def test_subjects_as_deep_as_a_line_allows():
 
 
 class TestCache:
-    """A match is found once and used until a subscription under its first token comes or goes."""
+    """A match is kept from its second use on, until a subscription under its first token comes or goes."""
 
     def hits(self, world: World) -> int:
         return world.account().sublist_stats()["num_cache_hits"]
@@ -150,8 +150,16 @@ class TestCache:
     @pytest.fixture
     def sender(self, world) -> Peer:
         sender = world.connect()
-        self.publish(sender, b"foo.a")
+        for _ in range(2):
+            self.publish(sender, b"foo.a")
         return sender
+
+    def test_a_subject_used_once_is_not_kept(self, world):
+        sender = world.connect()
+        sender.say(b"PUB foo 0\r\n\r\nPUB bar 0\r\n\r\n")
+        assert world.engine.cached_matches == 0
+        sender.say(b"PUB foo 0\r\n\r\n")
+        assert world.engine.cached_matches == 1
 
     @pytest.mark.parametrize(
         ("subscribed", "hits"),
