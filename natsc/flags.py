@@ -99,10 +99,6 @@ _UNSUPPORTED = frozenset(
         "cluster_name",
         "no_advertise",
         "connect_retries",
-        "js",
-        "jetstream",
-        "sd",
-        "store_dir",
     )
 )
 

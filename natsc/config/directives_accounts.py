@@ -193,8 +193,6 @@ def parse_account_jetstream(value: Any, account: Account, report: Report) -> Non
         account.jetstream = _jetstream_limits(value, account, report)
     else:
         raise Finding(None, f"Expected map, bool or string to define JetStream, got {type_name(value)}")
-    if account.jetstream is not None:
-        report.unsupported.append("jetstream")
 
 
 def _unlimited() -> JetStreamAccountLimits:

@@ -1,4 +1,4 @@
-"""`jetstream` of the server: parsed and checked; natsc has no JetStream yet."""
+"""`jetstream` of the server: parsed and checked."""
 
 from __future__ import annotations
 
@@ -63,8 +63,6 @@ def jetstream(last: Last, key: str, token: Token | None, value: Any, opts: Optio
         opts.jetstream = enable
     else:
         raise Finding(at, f"Expected map, bool or string to define JetStream, got {type_name(value)}")
-    if opts.jetstream:
-        report.unsupported.append("jetstream")
     if opts.jetstream_key or opts.jetstream_tpm.keys_file:
         report.refused.append("jetstream encryption")
 

@@ -186,6 +186,17 @@ def _placeholder(part: str) -> tuple[str, list[int]]:
     return name, [index]
 
 
+def mapping_function(part: str) -> tuple[str, list[str]]:
+    """(function, arguments) of a checked destination part, the first argument as a plain number; ("", []) of a word."""
+    name, _ = _placeholder(part)
+    if not name:
+        return "", []
+    if part[0] == "$":
+        return name, [part[1:]]
+    _, arguments = _function(part)
+    return name, [arguments[0].strip(" "), *arguments[1:]]
+
+
 def _number(text: str, high: int | None = None, low: int | None = None) -> int:
     try:
         value = atoi(text.strip(" "))

@@ -110,6 +110,8 @@ cdef class Stream(Visible):
                             headers_t* h) noexcept
     cdef bint check_limits(self, const char* subject, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len,
                            const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept
+    cdef const char* refuses_new(self, const char* subject, Py_ssize_t n, int64_t size, bint rolls_up) noexcept
+    cdef bint remove_expired(self, uint64_t seq) noexcept
     cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept
     cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept

@@ -79,6 +79,7 @@ def reload(server: Server, new: Options) -> None:
 
     _take_over(server, old, new, changes, sink)
     server.configure(context)
+    server.reload_jetstream()
     _reauthorize(server, auth)
     server.refresh_info()
     _apply_limits(server)

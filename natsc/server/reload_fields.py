@@ -178,6 +178,36 @@ def _all_but(field: str, name: str, *allowed: str) -> Callable[[Options, Options
     return rule
 
 
+def _jetstream(_: Options, __: Options) -> list[str]:
+    return ["Reloaded: JetStream"]
+
+
+def _jetstream_space(field: str, name: str) -> Callable[[Options, Options], list[str]]:
+    """A limit that was given may grow while JetStream runs, and go with it."""
+
+    def rule(old: Options, new: Options) -> list[str]:
+        before, after = getattr(old, field), getattr(new, field)
+        if not old.jetstream or not new.jetstream:
+            return []
+        if before == -1:
+            raise ReloadError("config reload not supported for jetstream dynamic max memory and store")
+        if after == -1:
+            raise ReloadError("config reload not supported for jetstream max memory and max store")
+        if after < before:
+            raise ReloadError("config reload not supported for decreasing jetstream max memory and store")
+        from natsc.jetstream.banner import friendly_bytes
+
+        return [f"Reloaded: JetStream {name} = {friendly_bytes(after)}"]
+
+    return rule
+
+
+def _store_dir(old: Options, new: Options) -> list[str]:
+    if old.jetstream and new.jetstream:
+        raise ReloadError("config reload not supported for jetstream storage directory")
+    return []
+
+
 def _concurrent_ios(old: Options, new: Options) -> list[str]:
     if new.jetstream:
         before, after = old.jetstream_concurrent_ios, new.jetstream_concurrent_ios
@@ -245,10 +275,10 @@ FIELDS: tuple[tuple[str, str, Rule], ...] = (
     ("cluster", "Cluster", _cluster),
     ("gateway", "Gateway", _all_but("gateway", "Gateway", "tls_config", "tls_pinned_certs")),
     ("leaf_node", "LeafNode", _leaf_node),
-    ("jetstream", "JetStream", _accepted),
+    ("jetstream", "JetStream", _jetstream),
     ("no_jetstream_strict", "NoJetStreamStrict", None),
-    ("jetstream_max_memory", "JetStreamMaxMemory", _accepted),
-    ("jetstream_max_store", "JetStreamMaxStore", _accepted),
+    ("jetstream_max_memory", "JetStreamMaxMemory", _jetstream_space("jetstream_max_memory", "max_mem_store")),
+    ("jetstream_max_store", "JetStreamMaxStore", _jetstream_space("jetstream_max_store", "max_file_store")),
     ("jetstream_domain", "JetStreamDomain", None),
     ("jetstream_ext_hint", "JetStreamExtHint", None),
     ("jetstream_key", "JetStreamKey", None),
@@ -266,7 +296,7 @@ FIELDS: tuple[tuple[str, str, Rule], ...] = (
     ("jetstream_concurrent_ios", "JetStreamConcurrentIOs", _concurrent_ios),
     ("stream_max_buffered_msgs", "StreamMaxBufferedMsgs", None),
     ("stream_max_buffered_size", "StreamMaxBufferedSize", None),
-    ("store_dir", "StoreDir", _accepted),
+    ("store_dir", "StoreDir", _store_dir),
     ("sync_interval", "SyncInterval", None),
     ("sync_always", "SyncAlways", None),
     ("js_acc_default_domain", "JsAccDefaultDomain", None),

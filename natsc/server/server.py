@@ -284,6 +284,21 @@ class Server:
             raise StartError(f"Can't start JetStream: {error}") from None
         self.log.notice(f"Took {format_duration(self.clock.now_ns() - began)} to start JetStream")
 
+    def reload_jetstream(self) -> None:
+        """Starts or stops JetStream as the options now say, or tells it of the accounts there are."""
+        if not self.options.jetstream:
+            if self.jetstream is not None:
+                self.jetstream.shutdown()
+                self.jetstream = None
+        elif self.jetstream is not None:
+            self.jetstream.reload()
+        elif self.listener is not None:
+            try:
+                self._start_jetstream()
+            except StartError as error:
+                self.jetstream = None
+                self.log.error(str(error))
+
     def _announce(self) -> None:
         opts, log = self.options, self.log
         log.notice("Starting nats-server")

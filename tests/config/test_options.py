@@ -141,8 +141,6 @@ def test_a_list_of_accounts() -> None:
         ("leafnodes {}", "leafnodes"),
         ("websocket {}", "websocket"),
         ("mqtt {}", "mqtt"),
-        ("jetstream: true", "jetstream"),
-        ("accounts {A {jetstream: true}}", "jetstream"),
         ("accounts {A {mappings {a: b}}}", "mappings"),
         ("mappings {a: b}", "mappings"),
         ("accounts {A {exports: [{stream: a}]}}", "exports and imports"),

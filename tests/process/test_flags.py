@@ -118,8 +118,8 @@ def test_tls_can_be_turned_off_by_flag() -> None:
 
 
 def test_what_natsc_lacks_is_named() -> None:
-    given, _ = goflag.parse(flags.KINDS, ["-js", "-profile", "0", "-D", "-cluster", "nats://h:1"])
-    assert flags.unsupported(given) == ["-js", "-cluster"]
+    given, _ = goflag.parse(flags.KINDS, ["-js", "-profile", "0", "-D", "-no_advertise", "-cluster", "nats://h:1"])
+    assert flags.unsupported(given) == ["-no_advertise", "-cluster"]
 
 
 @pytest.mark.parametrize(("args", "shown"), [

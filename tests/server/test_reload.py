@@ -83,7 +83,6 @@ class TestLog:
             ("connect_error_reports: 7", ["Reloaded: connect_error_reports = 7"]),
             ("log_format: json", ["Reloaded: log_format = json"]),
             ("debug: true\nclient_advertise: 'a:1'", ["Reload: client_advertise = a:1", "Reloaded: debug = true"]),
-            ("jetstream: true", ["Not available in natsc yet, ignored: jetstream"]),
         ],
     )
     def test_what_changed(self, bench, config, lines):

@@ -24,6 +24,7 @@ ROWS = (
         "natsc.jetstream.headers",
         "natsc.jetstream.seqset",
         "natsc.jetstream.dedupe",
+        "natsc.jetstream.expiry",
         "natsc.jetstream.ackstate",
         "natsc.jetstream.subjectstate",
     ),

@@ -1,0 +1,171 @@
+"""JetStream in one account: its streams, its limits, and what the API asks of it (natsc/jetstream/backend.py)."""
+
+from __future__ import annotations
+
+import os
+
+from natsc.jetstream import advisories, api_errors as errors
+from natsc.jetstream.api_errors import ApiError
+from natsc.jetstream.backend import StoreError
+from natsc.jetstream.limits import AccountLimits
+from natsc.jetstream.memstore import MemStore
+from natsc.jetstream.stream import Usage
+from natsc.jetstream.stream_config import FILE, MEMORY, StreamConfig
+from natsc.jetstream.streams import ManagedStream, check_supported, raw
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from natsc.engine.account import Account
+    from natsc.jetstream.service import JetStream
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def random_name(length: int) -> str:
+    return "".join(_DIGITS[byte % 62] for byte in os.urandom(length))
+
+
+class AccountJetStream:
+    """One account's JetStream. Not enabled, it only says so to whoever asks."""
+
+    alone = True
+    cluster_name = ""
+
+    def __init__(self, service: JetStream, account: Account) -> None:
+        self.service = service
+        self.account = account
+        self.engine = service.engine
+        self.clock = service.clock
+        self.outbox = service.outbox
+        self.enabled = False
+        self.limits: dict[str, AccountLimits] = {}
+        self.space = Usage()
+        self.by_name: dict[str, ManagedStream] = {}
+        self.api_total = 0
+        self.api_errors = 0
+
+    # What holds for the server
+
+    @property
+    def strict(self) -> bool:
+        return self.service.strict
+
+    @property
+    def server_name(self) -> str:
+        return self.service.server.server_name
+
+    @property
+    def domain(self) -> str:
+        return self.service.domain
+
+    @property
+    def max_pending(self) -> int:
+        return self.service.server.options.max_pending
+
+    @property
+    def server_limits(self) -> Any:
+        return self.service.limits
+
+    @property
+    def memory_reserved(self) -> int:
+        return self.service.reserved(MEMORY)
+
+    @property
+    def storage_reserved(self) -> int:
+        return self.service.reserved(FILE)
+
+    def now(self) -> int:
+        return self.clock.wall_ns()
+
+    # Streams
+
+    def enable(self, limits: AccountLimits) -> None:
+        self.enabled = True
+        self.limits = {"": limits}
+        self.space.max_memory, self.space.max_storage = limits.max_memory, limits.max_storage
+
+    def usage(self) -> dict[str, tuple[int, int]]:
+        return {"": (self.space.memory, self.space.storage)}
+
+    def streams(self) -> list[ManagedStream]:
+        return list(self.by_name.values())
+
+    def stream(self, name: str) -> ManagedStream | None:
+        return self.by_name.get(name)
+
+    def create_stream(self, config: StreamConfig) -> ManagedStream:
+        check_supported(config)
+        stream = self.open_stream(config, self.now())
+        if config.first_seq > 1:
+            stream.store.skip(config.first_seq, 0)
+            stream.show_all()
+        stream.save()
+        stream.start()
+        self.outbox.end_soon()
+        self.announce(lambda: advisories.stream_action(self, config.name, advisories.CREATE))
+        return stream
+
+    def open_stream(self, config: StreamConfig, created: int) -> ManagedStream:
+        """A stream over its store, with what that holds. It doesn't receive yet."""
+        if config.storage == MEMORY:
+            store: Any = MemStore()
+        else:
+            store = self.service.open_store().open_stream(self.account.name, config.name)
+        stream = ManagedStream(
+            self.outbox, self.account, config.name, store, self.space, self.service.space,
+            owner=self, config=config, created=created,
+        )  # fmt: skip
+        self.by_name[config.name] = stream
+        return stream
+
+    def forget(self, stream: ManagedStream) -> None:
+        self.by_name.pop(stream.name, None)
+
+    def meta_put(self, key: bytes, value: bytes) -> None:
+        self.service.open_store().meta_put(key, value)
+        self.outbox.end_soon()
+
+    def meta_delete(self, key: bytes) -> None:
+        self.service.open_store().meta_delete(key)
+        self.outbox.end_soon()
+
+    # Direct gets
+
+    def listen_direct(self, stream: ManagedStream) -> None:
+        self.service.listen_direct(self, stream)
+
+    def unlisten_direct(self, stream: ManagedStream) -> None:
+        self.service.unlisten_direct(stream)
+
+    # What the API needs beside
+
+    def consumer_name(self) -> str:
+        return random_name(8)
+
+    def has_interest(self, subject: str) -> bool:
+        return bool(self.engine.match(self.account, raw(subject)))
+
+    def publish(self, subject: str, payload: bytes) -> None:
+        self.outbox.reply_bytes(self.account, raw(subject), payload)
+
+    def announce(self, event: Callable[[], tuple[str, bytes]]) -> None:
+        """Publishes an advisory. It is made only where JetStream runs: whoever wants none hasn't subscribed."""
+        subject, payload = event()
+        if self.has_interest(subject):
+            self.publish(subject, payload)
+
+    def event_id(self) -> str:
+        return random_name(22)
+
+    def count_request(self, failed: bool) -> None:
+        self.api_total += 1
+        self.service.api_total += 1
+        if failed:
+            self.api_errors += 1
+            self.service.api_errors += 1
+
+    def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
+        raise ApiError(errors.STREAM_RESTORE, err=StoreError("natsc does not support restoring yet"))

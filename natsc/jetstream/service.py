@@ -1,0 +1,341 @@
+"""JetStream of a server: the store, the accounts that use it, and the doors into it ($JS.API, direct gets).
+
+Made only where JetStream is enabled; start() opens what is kept, shutdown() closes it. The order of things at the end
+of a turn, and what waits for the disk, is the outbox's business (natsc/jetstream/outbox.pyx).
+"""
+
+from __future__ import annotations
+
+import os
+
+from natsc.jetstream import api
+from natsc.jetstream.account import AccountJetStream
+from natsc.jetstream.api_messages import direct_get
+from natsc.jetstream.api_request import Request
+from natsc.jetstream.backend import StoreError
+from natsc.jetstream.limits import AccountLimits, ServerLimits
+from natsc.jetstream.outbox import Outbox
+from natsc.jetstream.recovery import recover
+from natsc.jetstream.stream import Usage
+from natsc.jetstream.stream_config import FILE, MEMORY
+from natsc.jetstream.streams import short_hash, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from natsc._core import Client
+    from natsc._core import Request as Received
+    from natsc.jetstream.store import Store
+    from natsc.jetstream.streams import ManagedStream
+
+# What the API listens to: everything under $JS.API but pull requests and direct gets, which consumers and streams answer.
+_API_SUBJECTS = tuple(
+    f"$JS.API.{space}".encode()
+    for space in (
+        "*", "STREAM.>", "META.>", "SERVER.>", "ACCOUNT.>", "CONSUMER.*",
+        *(f"CONSUMER.{word}.>" for word in (
+            "CREATE", "DURABLE", "NAMES", "LIST", "INFO", "DELETE", "PAUSE", "UNPIN", "RESET", "LEADER", "PEER",
+        )),
+    )
+)  # fmt: skip
+_PREFIX = len("$JS.API.DIRECT.GET.")
+
+
+class JetStreamError(Exception):
+    """JetStream can't start; the text says why."""
+
+
+class JetStream:
+    """server: natsc.server.Server, whose options are complete."""
+
+    def __init__(self, server: Any, loop: Any) -> None:
+        self.server = server
+        self.loop = loop
+        self.engine = server.engine
+        self.clock = server.clock
+        opts = server.options
+        self.domain: str = opts.jetstream_domain
+        self.strict = not opts.no_jetstream_strict
+        self.store_dir = os.path.abspath(opts.store_dir) if opts.store_dir else _temporary_dir()
+        self.store: Store | None = None
+        self.outbox = Outbox(server.engine, server.clock)
+        self.outbox.on_failure = self._on_failure
+        memory, storage = opts.jetstream_max_memory, opts.jetstream_max_store
+        self.max_memory = memory if memory > 0 or (memory == 0 and opts.max_mem_set) else _memory_share()
+        self.max_storage = storage if storage > 0 or (storage == 0 and opts.max_store_set) else _disk_share(self.store_dir)
+        self.space = Usage(self.max_memory, self.max_storage)
+        limits = opts.jetstream_limits
+        self.limits = ServerLimits(
+            self.max_memory, self.max_storage, limits.max_ack_pending, limits.max_request_batch, limits.duplicates
+        )
+        self.accounts: dict[str, AccountJetStream] = {}
+        self.api_total = 0
+        self.api_errors = 0
+        self._doors: dict[str, list[Client]] = {}
+        self._direct: dict[ManagedStream, list[Client]] = {}
+
+    # Life
+
+    def start(self) -> None:
+        """Opens what is kept and answers from now on. Raises JetStreamError."""
+        from natsc.jetstream.store import foreign_streams
+
+        _check_directory(self.store_dir)
+        foreign = foreign_streams(self.store_dir)
+        if foreign is not None:
+            raise JetStreamError(
+                f"the store directory {self.store_dir!r} holds streams of nats-server ({foreign}), which natsc can't read. "
+                "Move them with `nats stream backup` and `nats stream restore`, or name another store_dir"
+            )
+        self.configure_accounts()
+        if os.path.exists(os.path.join(self.store_dir, "natsc")):
+            try:
+                self.open_store()
+                recover(self)
+            except StoreError as error:
+                raise JetStreamError(str(error)) from None
+        for backend in self.accounts.values():
+            for stream in backend.streams():
+                stream.start()
+
+    def configure_accounts(self) -> None:
+        """Which accounts have JetStream, and how much of it: from the configuration, again after a reload."""
+        server = self.server
+        configured = {account.name: account for account in server.options.accounts or ()}
+        system = server.system_account_name
+        alone = not any(name != system for name in configured)
+        for account in server.engine.accounts():
+            if account.name == system:
+                continue
+            backend = self.accounts.get(account.name)
+            if backend is None:
+                backend = self.accounts[account.name] = AccountJetStream(self, account)
+                self._open_doors(backend)
+            given = configured[account.name].jetstream if account.name in configured else None
+            if given is not None:
+                backend.enable(_account_limits(given))
+            elif alone and account.name == "$G":
+                backend.enable(AccountLimits())
+            else:
+                backend.enabled = False
+
+    def reload(self) -> None:
+        """The options have changed: limits that may grow, and the accounts."""
+        opts = self.server.options
+        if opts.jetstream_max_memory > 0:
+            self.max_memory = self.space.max_memory = self.limits.max_memory = opts.jetstream_max_memory
+        if opts.jetstream_max_store > 0:
+            self.max_storage = self.space.max_storage = self.limits.max_storage = opts.jetstream_max_store
+        self.configure_accounts()
+
+    def _open_doors(self, backend: AccountJetStream) -> None:
+        def answer(request: Received) -> None:
+            self._on_request(backend, request)
+
+        doors = [self.engine.subscribe(backend.account, subject, answer) for subject in _API_SUBJECTS]
+        self._doors[backend.account.name] = doors
+
+    def open_store(self) -> Store:
+        """The store, opened at its first use. Raises StoreError."""
+        if self.store is None:
+            from natsc.jetstream import store as storage
+
+            opts = self.server.options
+            relaxed = opts.sync_set and not opts.sync_always
+            try:
+                self.store = storage.Store(self.store_dir, sync_interval_ns=opts.sync_interval if relaxed else 0)
+            except storage.StoreError as error:
+                raise StoreError(str(error)) from None
+            self.outbox.attach(self.store)
+            self.loop.add_reader(self.store.fileno(), self._on_durable)
+            if relaxed:
+                self.server.log.warn(
+                    "JetStream syncs its store at intervals: what was acknowledged since the last time is lost in a power failure"
+                )
+        return self.store
+
+    def _on_durable(self) -> None:
+        self.outbox.release()
+        self.engine.end_turn()
+
+    def _on_failure(self) -> None:
+        failure = self.store.failure if self.store is not None else None
+        self.server.log.error(f"JetStream {failure or 'storage failed'}: nothing more is stored until the server is restarted")
+
+    def shutdown(self) -> None:
+        """Writes what is open, answers who waits, and gives the store back."""
+        self.server.log.notice("Initiating JetStream Shutdown...")
+        for backend in self.accounts.values():
+            for stream in backend.streams():
+                stream.shutdown()
+        self.engine.end_turn()
+        if self.store is not None:
+            from natsc.jetstream.store import StoreError as Failure
+
+            self.loop.remove_reader(self.store.fileno())
+            try:
+                self.store.wait_durable()
+                self.outbox.release()
+                self.engine.end_turn()
+                self.outbox.detach()
+                self.store.close()
+            except Failure as error:
+                self.outbox.detach()
+                self.server.log.error(f"JetStream {error}")
+            self.store = None
+        for doors in self._doors.values():
+            for door in doors:
+                self.engine.unsubscribe(door)
+        self._doors.clear()
+        self.server.log.notice("JetStream Shutdown")
+
+    # Requests
+
+    def _on_request(self, backend: AccountJetStream, received: Received) -> None:
+        """A request to the API. Its answer waits for the disk where it has written something."""
+        client = received.client
+        request = Request(text(received.subject), received.payload, received.headers or b"", _client_info(backend, client))
+        before = self.outbox.queued
+        reply = api.dispatch(request, backend)
+        if reply is None or received.reply is None:
+            return
+        self.outbox.reply_bytes(
+            backend.account, received.reply, reply.payload, reply.headers, durable=self.outbox.queued != before
+        )
+
+    def listen_direct(self, backend: AccountJetStream, stream: ManagedStream) -> None:
+        """Answers direct gets of a stream, where it allows them."""
+        self.unlisten_direct(stream)
+        if not stream.config.allow_direct:
+            return
+
+        def answer(received: Received) -> None:
+            if received.reply is None:
+                return
+            key = text(received.subject)[_PREFIX + len(stream.name) + 1 :]
+            request = Request(text(received.subject), received.payload, received.headers or b"")
+            for reply in direct_get(stream, request, key, backend):
+                self.outbox.reply_bytes(backend.account, received.reply, reply.payload, reply.headers, durable=False)
+
+        subject = f"$JS.API.DIRECT.GET.{stream.name}".encode()
+        self._direct[stream] = [
+            self.engine.subscribe(backend.account, subject, answer),
+            self.engine.subscribe(backend.account, subject + b".>", answer),
+        ]
+
+    def unlisten_direct(self, stream: ManagedStream) -> None:
+        for client in self._direct.pop(stream, ()):
+            self.engine.unsubscribe(client)
+
+    # Figures
+
+    def reserved(self, storage: str) -> int:
+        """Bytes that all streams of a kind of storage have reserved."""
+        return sum(
+            stream.config.max_bytes
+            for backend in self.accounts.values()
+            for stream in backend.streams()
+            if stream.config.storage == storage and stream.config.max_bytes > 0
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """The server's JetStream statistics, as monitoring shows them."""
+        enabled = [backend for backend in self.accounts.values() if backend.enabled]
+        return {
+            "memory": self.space.memory,
+            "storage": self.space.storage,
+            "reserved_memory": self.reserved(MEMORY),
+            "reserved_storage": self.reserved(FILE),
+            "accounts": len(enabled),
+            "ha_assets": 0,
+            "api": {"level": 5, "total": self.api_total, "errors": self.api_errors},
+        }
+
+    def config_figures(self) -> dict[str, Any]:
+        opts = self.server.options
+        found: dict[str, Any] = {
+            "max_memory": self.max_memory, "max_storage": self.max_storage,
+            "store_dir": os.path.join(self.store_dir, "natsc"),
+        }  # fmt: skip
+        if opts.sync_set and not opts.sync_always:
+            found["sync_interval"] = opts.sync_interval
+        else:
+            found["sync_always"] = True
+        if self.domain:
+            found["domain"] = self.domain
+        if self.strict:
+            found["strict"] = True
+        return found
+
+
+def announce(server: Any, jetstream: JetStream) -> None:
+    """The lines about JetStream in the log of a start."""
+    from natsc.jetstream.banner import lines
+
+    for line in lines(
+        jetstream.strict, jetstream.max_memory, jetstream.max_storage, os.path.join(jetstream.store_dir, "natsc"),
+        jetstream.domain,
+    ):  # fmt: skip
+        server.log.notice(line)
+
+
+def node_name(server_name: str) -> str:
+    return short_hash(server_name)
+
+
+def _client_info(backend: AccountJetStream, client: Client | None) -> dict[str, Any] | None:
+    if client is None:
+        return None
+    from natsc.jetstream.gotime import format_time
+
+    found: dict[str, Any] = {"start": format_time(client.start_ns), "host": client.ip, "id": client.cid,
+                             "acc": backend.account.name}  # fmt: skip
+    for member, value in (("user", client.user), ("name", client.name), ("lang", client.lang), ("ver", client.version)):
+        if value:
+            found[member] = value
+    if client.rtt_ns:
+        found["rtt"] = client.rtt_ns
+    found["server"] = backend.server_name
+    found["kind"] = "Client"
+    found["client_type"] = "nats"
+    return found
+
+
+def _account_limits(given: Any) -> AccountLimits:
+    return AccountLimits(
+        given.max_memory, given.max_store, given.max_streams, given.max_consumers, given.max_ack_pending,
+        given.memory_max_stream_bytes, given.store_max_stream_bytes, given.max_bytes_required,
+    )  # fmt: skip
+
+
+def _temporary_dir() -> str:
+    import tempfile
+
+    return os.path.join(tempfile.gettempdir(), "nats")
+
+
+def _check_directory(path: str) -> None:
+    try:
+        os.makedirs(path, 0o750, exist_ok=True)
+    except FileExistsError:
+        raise JetStreamError("storage directory is not a directory") from None
+    except OSError as error:
+        from natsc.oserrors import errno_text
+
+        raise JetStreamError(f"could not create storage directory - mkdir {path}: {errno_text(error)}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise JetStreamError("storage directory is not writable")
+
+
+def _memory_share() -> int:
+    """Three quarters of the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 * 3
+
+
+def _disk_share(path: str) -> int:
+    """Three quarters of what is free where the store is, or will be."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    free = os.statvfs(path)
+    return free.f_bavail * free.f_frsize // 4 * 3

@@ -1,0 +1,764 @@
+"""Streams: the path of a message from its publisher into the store, in C.
+
+ingest is what an internal client calls for every message on the stream's subjects. A message without headers, or with
+those that JetStream users send all the time (ids, expectations, rollups, TTLs), makes no Python object; what is rare goes
+through on_special. Errors are answers too, and cost what Python costs.
+
+Invariants
+1. Nothing is published from here: answers go through the outbox, consumers hear of messages from it (show).
+2. An acknowledgement is queued behind the operation that stores its message; that of a duplicate behind everything that
+   was queued before it, so that it never says more than is durable.
+3. Sequences only go up; visible_seq never passes what is durable (memory streams: what the last turn stored).
+4. After every change of the store, settle() has brought the account's and the server's usage up to date.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from natsc._core cimport Client, Engine
+from natsc.engine.account cimport SUB_ADDED, Account, add_sub, remove_all_subs
+from natsc.engine.client cimport detach
+from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t
+from natsc.jetstream.dedupe cimport dedupe_add, dedupe_clear, dedupe_expire, dedupe_find, dedupe_init, dedupe_t, msgid_t
+from natsc.jetstream.expiry cimport heap_clear, heap_pop, heap_push, heap_t
+from natsc.jetstream.headers cimport headers_scan, headers_t, parse_number, slice_t
+from natsc.jetstream.layout cimport stored_t
+from natsc.jetstream.msgstore cimport MsgStore, purge_t
+from natsc.jetstream.outbox cimport Outbox, Visible
+from natsc.jetstream.seqset cimport seqset_prev
+from natsc.jetstream.subjectstate cimport filter_init, filter_t, subject_t, subjects_find
+
+ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
+
+cdef enum:
+    ACK_MAX = 2048              # bytes of a PubAck
+    MAX_HEADERS = 65535         # bytes of a header block that can be stored
+    EXPIRE_BUDGET = 20000       # messages that one step of expiry removes
+    SCAN_BUDGET = 0x7FFFFFFF
+
+# Numbers of JetStream errors (natsc/jetstream/api_errors.py has their texts).
+cdef enum:
+    ERR_SEALED = 10109
+    ERR_MESSAGE_TTL_INVALID = 10165
+    ERR_STORE_FAILED = 10077
+    ERR_NOT_MATCH = 10060
+    ERR_MESSAGE_TTL_DISABLED = 10166
+    ERR_WRONG_LAST_SEQUENCE = 10071
+    ERR_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID = 10193
+    ERR_WRONG_LAST_MSG_ID = 10070
+    ERR_ROLLUP_FAILED = 10111
+    ERR_MESSAGE_EXCEEDS_MAXIMUM = 10054
+    ERR_HEADER_EXCEEDS_MAXIMUM = 10097
+    ERR_INSUFFICIENT_RESOURCES = 10023
+    ERR_ACCOUNT_RESOURCES_EXCEEDED = 10002
+
+
+cdef void take_message(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept:
+    """client_t.on_msg of a stream. The engine runs with the GIL held, so it needn't be taken again."""
+    (<Stream>c.owner).ingest(m, msg)
+
+
+cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
+    """Write n in decimal at o; returns the end."""
+    cdef char digits[20]
+    cdef int k = 20
+    while True:
+        k -= 1
+        digits[k] = <char>(48 + n % 10)
+        n //= 10
+        if n == 0:
+            break
+    memcpy(o, digits + k, 20 - k)
+    return o + 20 - k
+
+
+cdef bint lower_is(slice_t* s, const char* word, Py_ssize_t n) noexcept nogil:
+    """Whether s is word, in any case."""
+    cdef Py_ssize_t i
+    if s.n != n:
+        return False
+    for i in range(n):
+        if s.p[i] != word[i] and not (65 <= s.p[i] <= 90 and s.p[i] + 32 == word[i]):
+            return False
+    return True
+
+
+cdef class StreamConsumer:
+    cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept:
+        pass
+
+    cdef void on_removed(self, uint64_t seq) noexcept:
+        pass
+
+    cdef void on_purged(self, uint64_t first_seq) noexcept:
+        pass
+
+    cdef void on_stream_deleted(self):
+        pass
+
+    cdef void on_shutdown(self):
+        pass
+
+    cdef bint wants(self, const char* subject, Py_ssize_t n) noexcept nogil:
+        return True
+
+    cdef bint needs(self, uint64_t seq) noexcept nogil:
+        return False
+
+
+cdef class Usage:
+    """What is used of storage, and how much may be; -1 = no limit."""
+
+    def __init__(self, int64_t max_memory=-1, int64_t max_storage=-1):
+        self.max_memory = max_memory
+        self.max_storage = max_storage
+
+
+cdef class Stream(Visible):
+    """A stream over a store that is open. Starts to receive with listen()."""
+
+    def __cinit__(self, Outbox outbox not None, Account account not None, str name not None, MsgStore store not None,
+                  Usage account_usage not None, Usage server_usage not None, *args, **kwargs):
+        self.outbox = outbox
+        self.engine = outbox.engine
+        self.account = account
+        self.name = name
+        self.store = store
+        self.is_file = store.is_file
+        self.durable = store.is_file
+        self.visible_seq = store.last_seq
+        self.consumers = []
+        self.account_usage = account_usage
+        self.server_usage = server_usage
+        dedupe_init(&self.dedupe, self.engine.e.seed)
+        self.last_msg_id = b""
+        self.settle()
+
+    def __dealloc__(self):
+        dedupe_clear(&self.dedupe)
+        heap_clear(&self.ttls)
+
+    # Configuration.
+
+    def apply(self, config, bytes ack_prefix not None, bytes ack_failure not None, bint special) -> None:
+        """Work by this StreamConfig from now on. ack_prefix, ack_failure: see stream.pxd; special: on_special is asked."""
+        if len(ack_prefix) > ACK_MAX - 256:
+            raise ValueError("name too long")
+        self.config = config
+        self.ack_prefix = ack_prefix
+        self.ack_failure = ack_failure
+        self.special = special
+        self.retention = {"limits": RETAIN_LIMITS, "interest": RETAIN_INTEREST, "workqueue": RETAIN_WORK_QUEUE}[
+            config.retention]
+        self.max_msgs = config.max_msgs or -1
+        self.max_bytes = config.max_bytes or -1
+        self.max_per_subject = config.max_msgs_per_subject or -1
+        self.max_age_ns = config.max_age
+        self.max_msg_size = config.max_msg_size or -1
+        self.duplicates_ns = config.duplicate_window
+        self.discard_new = config.discard == "new"
+        self.discard_new_per_subject = config.discard_new_per_subject
+        self.no_ack = config.no_ack
+        self.sealed = config.sealed
+        self.rollup_allowed = config.allow_rollup_hdrs and not config.deny_purge
+        self.ttl_allowed = config.allow_msg_ttl
+        if self.duplicates_ns <= 0:
+            dedupe_clear(&self.dedupe)
+
+    def listen(self, list subjects not None) -> None:
+        """Receive what is published on these subjects (bytes), and nothing else any more."""
+        cdef engine_t* e = &self.engine.e
+        cdef bytes subject, sid
+        if self.client is None:
+            self.client = self.engine.new_client(self.account, True)
+            self.client.c.kind = KIND_JETSTREAM
+            self.client.c.on_msg = <on_msg_fn>take_message
+            self.client.c.owner = <void*>self
+        remove_all_subs(e, self.client.c)
+        for number, subject in enumerate(subjects):
+            sid = b"%d" % number
+            if add_sub(e, self.client.c, subject, len(subject), NULL, 0, sid, len(sid)) != SUB_ADDED:
+                raise ValueError(f"invalid subject {subject!r}")
+
+    def stop(self) -> None:
+        """Receive nothing any more, and let consumers see nothing."""
+        self.closed = True
+        if self.client is not None:
+            detach(&self.engine.e, self.client.c)
+            self.client = None
+
+    def forget_usage(self) -> None:
+        """The store is gone: it uses nothing any more."""
+        if self.is_file:
+            self.account_usage.storage -= self.counted
+            self.server_usage.storage -= self.counted
+        else:
+            self.account_usage.memory -= self.counted
+            self.server_usage.memory -= self.counted
+        self.counted = 0
+
+    # A message comes in.
+
+    cdef void ingest(self, match_t* m, msg_t* msg) noexcept:
+        cdef headers_t h
+        cdef Py_ssize_t hdr_len = msg.hdr_len if msg.hdr_len > 0 else 0
+        if self.closed:
+            return
+        headers_scan(msg.payload, hdr_len, &h)
+        if h.rare or self.special or (hdr_len > 8 and msg.payload[8] != 13):
+            self.ingest_special(m.subject[:m.subject_len], msg.payload[:hdr_len], msg.payload[hdr_len:msg.size],
+                                msg.reply[:msg.reply_len] if msg.reply != NULL else b"")
+            return
+        self.accept(m.subject, m.subject_len, msg.payload, hdr_len, msg.payload + hdr_len, msg.size - hdr_len, msg.reply,
+                    msg.reply_len if msg.reply != NULL else 0, &h)
+
+    def ingest_special(self, bytes subject, bytes headers, bytes body, bytes reply) -> None:
+        """A message that isn't stored as it came, or that may have to be refused for rare reasons."""
+        cdef headers_t h
+        changed = self.on_special(subject, headers, body)
+        if type(changed) is int:
+            self.refuse(reply, len(reply), changed, {})
+            return
+        subject, headers = changed
+        headers_scan(headers, len(headers), &h)
+        self.accept(subject, len(subject), headers, len(headers), body, len(body), reply, len(reply), &h)
+
+    def on_special(self, bytes subject, bytes headers, bytes body):
+        """(subject, headers) to store, or the number of an error. See natsc/jetstream/streams.py."""
+        return subject, headers
+
+    cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
+                     Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept:
+        """Check a message, store it and queue the answer."""
+        cdef int64_t ts = self.outbox.wall_ns()
+        cdef int64_t ttl_ns = 0
+        cdef uint64_t seq
+        cdef uint64_t before = 0
+        cdef subject_t* state
+        cdef bint has_headers = hdr_len > 0
+        if self.sealed:
+            self.refuse(reply, reply_len, ERR_SEALED, {})
+            return
+        if has_headers:
+            if self.duplicates_ns > 0 and self.dedupe.count:
+                dedupe_expire(&self.dedupe, ts - self.duplicates_ns)
+            if not self.check_headers(subject, n, reply, reply_len, h):
+                return
+        if not self.check_limits(subject, n, hdr_len, body_len, reply, reply_len, h):
+            return
+        if ts < self.store.last_ts_ns:
+            ts = self.store.last_ts_ns      # the wall clock went back: time in a stream doesn't
+        if self.retention == RETAIN_INTEREST and not self.has_interest(subject, n):
+            self.store.skip_to(self.store.last_seq + 2, ts)
+            seq = self.store.last_seq
+        else:
+            if h.ttl.n:
+                ttl_ns = self.read_ttl(h.ttl.p[:h.ttl.n])
+                if ttl_ns < -1:
+                    self.refuse(reply, reply_len, ERR_MESSAGE_TTL_INVALID, {})
+                    return
+            if self.special:
+                state = self.store.subject_state(subject, n)
+                before = state.last if state != NULL else 0
+                self.outbox.touch()
+            seq = self.store.append(0, ts, subject, n, hdr, hdr_len, body, body_len)
+            if seq == 0:
+                self.refuse(reply, reply_len, ERR_STORE_FAILED, {"err": self.store_error()})
+                return
+            if ttl_ns > 0 and heap_push(&self.ttls, ts + ttl_ns, seq):
+                self.arm_expiry()
+            if self.max_per_subject > 0 or self.max_msgs > 0 or self.max_bytes > 0:
+                self.enforce_limits(subject, n)
+            if self.max_age_ns and not self.expiry_armed:
+                self.arm_expiry()
+        self.last_msg_id = h.msg_id.p[:h.msg_id.n] if has_headers and h.msg_id.n else b""
+        if has_headers:
+            if h.msg_id.n and self.duplicates_ns > 0:
+                dedupe_add(&self.dedupe, h.msg_id.p, h.msg_id.n, seq, ts)
+            if h.rollup.n and self.rollup_allowed:
+                self.roll_up(subject, n, lower_is(&h.rollup, b"all", 3), seq)
+        self.settle()
+        if not self.marked:
+            self.outbox.mark(self)
+        if self.special:
+            self.on_stored(subject[:n], hdr[:hdr_len], body[:body_len], seq, ts, before)
+        if reply_len and not self.no_ack:
+            self.acknowledge(reply, reply_len, seq, NULL, 0)
+
+    def on_stored(self, bytes subject, bytes headers, bytes body, uint64_t seq, int64_t ts, uint64_t before) -> None:
+        """A message was stored in a stream that is special; before: the last one on its subject until then."""
+
+    def read_ttl(self, bytes text) -> int:
+        """A TTL header in ns; -1 = never, -2 = no TTL that one may give."""
+        return -2
+
+    def store_error(self) -> str:
+        """What the store says about an append that failed."""
+        from natsc.jetstream.msgstore import ERRORS
+
+        return ERRORS.get(self.store.error, "store failed")
+
+    # What a message must satisfy. Each answers what it refuses, and then returns False.
+
+    cdef bint check_headers(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
+                            headers_t* h) noexcept:
+        cdef bytes name
+        cdef msgid_t* known
+        cdef subject_t* state
+        cdef uint64_t last = 0
+        if h.expected_stream.n:
+            name = h.expected_stream.p[:h.expected_stream.n]
+            if name != self.name.encode():
+                self.refuse(reply, reply_len, ERR_NOT_MATCH, {})
+                return False
+        if h.ttl.n and not self.ttl_allowed and self.read_ttl(h.ttl.p[:h.ttl.n]) >= -1:
+            self.refuse(reply, reply_len, ERR_MESSAGE_TTL_DISABLED, {})
+            return False
+        if h.expected_last_subject_seq.n:
+            if h.expected_last_subject.n:
+                last = self.last_of(h.expected_last_subject.p[:h.expected_last_subject.n])
+            else:
+                state = self.store.subject_state(subject, n)
+                last = state.last if state != NULL else 0
+                self.outbox.touch()
+            if last != <uint64_t>parse_number(&h.expected_last_subject_seq):
+                self.refuse(reply, reply_len, ERR_WRONG_LAST_SEQUENCE, {"seq": last})
+                return False
+        elif h.expected_last_subject.n:
+            self.refuse(reply, reply_len, ERR_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID, {})
+            return False
+        if h.expected_last_seq.n and self.store.last_seq != <uint64_t>parse_number(&h.expected_last_seq):
+            self.refuse(reply, reply_len, ERR_WRONG_LAST_SEQUENCE, {"seq": self.store.last_seq})
+            return False
+        if h.msg_id.n:
+            known = dedupe_find(&self.dedupe, h.msg_id.p, h.msg_id.n)
+            if known != NULL:
+                if reply_len and not self.no_ack:
+                    self.acknowledge(reply, reply_len, known.seq, b',"duplicate": true', 18)
+                return False
+        if h.expected_last_msg_id.n:
+            if h.expected_last_msg_id.p[:h.expected_last_msg_id.n] != self.last_msg_id:
+                self.refuse(reply, reply_len, ERR_WRONG_LAST_MSG_ID,
+                            {"id": self.last_msg_id.decode("utf-8", "replace")})
+                return False
+        if h.rollup.n:
+            if not self.rollup_allowed:
+                self.refuse(reply, reply_len, ERR_ROLLUP_FAILED, {"err": "rollup not permitted"})
+                return False
+            if not lower_is(&h.rollup, b"sub", 3) and not lower_is(&h.rollup, b"all", 3):
+                value = h.rollup.p[:h.rollup.n].decode("utf-8", "replace").lower()
+                self.refuse(reply, reply_len, ERR_ROLLUP_FAILED, {"err": f'rollup value invalid: "{value}"'})
+                return False
+        return True
+
+    cdef bint check_limits(self, const char* subject, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len,
+                           const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept:
+        cdef int64_t size = <int64_t>self.store.size_of(n, hdr_len, body_len)
+        cdef int64_t server_used, server_max, used, most
+        cdef const char* full = NULL
+        if self.max_msg_size >= 0 and hdr_len + body_len > self.max_msg_size:
+            self.refuse(reply, reply_len, ERR_MESSAGE_EXCEEDS_MAXIMUM, {})
+            return False
+        if hdr_len > MAX_HEADERS:
+            self.refuse(reply, reply_len, ERR_HEADER_EXCEEDS_MAXIMUM, {})
+            return False
+        if self.is_file:
+            used, most = self.account_usage.storage, self.account_usage.max_storage
+            server_used, server_max = self.server_usage.storage, self.server_usage.max_storage
+        else:
+            used, most = self.account_usage.memory, self.account_usage.max_memory
+            server_used, server_max = self.server_usage.memory, self.server_usage.max_memory
+        if server_max >= 0 and server_used > server_max:
+            self.refuse(reply, reply_len, ERR_INSUFFICIENT_RESOURCES, {})
+            return False
+        if most >= 0 and used + size > most:
+            self.refuse(reply, reply_len, ERR_ACCOUNT_RESOURCES_EXCEEDED, {})
+            return False
+        if self.discard_new:
+            full = self.refuses_new(subject, n, size, h.rollup.n > 0)
+            if full != NULL:
+                self.refuse(reply, reply_len, ERR_STORE_FAILED, {"err": full.decode()})
+                return False
+        return True
+
+    cdef const char* refuses_new(self, const char* subject, Py_ssize_t n, int64_t size, bint rolls_up) noexcept:
+        """Discard policy "new": why a message of that size isn't taken; NULL = it is."""
+        cdef subject_t* state
+        cdef stored_t first
+        cdef bint replaces = False
+        if self.max_per_subject > 0:
+            state = subjects_find(&self.store.subjects, subject, n)
+            if state != NULL and state.count >= <uint64_t>self.max_per_subject:
+                if self.discard_new_per_subject and not rolls_up:
+                    return b"maximum messages per subject exceeded"
+                replaces = True     # it takes the place of its subject's first one
+        if self.max_msgs > 0 and self.store.msgs >= <uint64_t>self.max_msgs and not replaces:
+            return b"maximum messages exceeded"
+        if self.max_bytes > 0 and <int64_t>self.store.bytes + size > self.max_bytes:
+            if not replaces:
+                return b"maximum bytes exceeded"
+            state = self.store.subject_state(subject, n)
+            self.outbox.touch()
+            if state == NULL or not self.store.get(state.first, &first) or <int64_t>self.store.size_of(
+                    first.subject_len, first.hdr_len, first.msg_len) < size:
+                return b"maximum bytes exceeded"
+        return NULL
+
+    cdef void refuse(self, const char* reply, Py_ssize_t n, int err_code, dict values) noexcept:
+        """Answer with an error, behind what is answered already."""
+        cdef bytes text
+        if n == 0 or self.no_ack:
+            return
+        text = self.error_answer(err_code, values)
+        self.outbox.reply(self.outbox.current_op() if self.is_file else 0, &self.account.a, reply, n, text, len(text), 0,
+                          text, len(text))
+
+    def error_answer(self, int err_code, dict values) -> bytes:
+        """A PubAck that tells an error. See natsc/jetstream/streams.py."""
+        return b""
+
+    cdef void acknowledge(self, const char* reply, Py_ssize_t n, uint64_t seq, const char* more, Py_ssize_t more_len) noexcept:
+        """Queue a PubAck; more stands behind the sequence."""
+        cdef char text[ACK_MAX]
+        cdef Py_ssize_t size = len(self.ack_prefix)
+        cdef char* o = text
+        memcpy(o, <const char*>self.ack_prefix, size)
+        o = put_number(o + size, seq)
+        if more_len:
+            memcpy(o, more, more_len)
+            o += more_len
+        o[0] = 125
+        self.outbox.reply(self.outbox.current_op() if self.is_file else 0, &self.account.a, reply, n, text, o + 1 - text, 0,
+                          <const char*>self.ack_failure, len(self.ack_failure))
+
+    # What a message pushes out.
+
+    cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept:
+        cdef subject_t* state
+        cdef uint64_t left = 0
+        if self.max_per_subject > 0:
+            state = subjects_find(&self.store.subjects, subject, n)
+            left = state.count if state != NULL else 0
+            while left > <uint64_t>self.max_per_subject:
+                state = self.store.subject_state(subject, n)
+                if state == NULL or state.count <= <uint64_t>self.max_per_subject:
+                    break
+                if not self.remove_seq(state.first, None):
+                    break
+                left -= 1
+        if self.max_msgs > 0:
+            while self.store.msgs > <uint64_t>self.max_msgs and self.remove_seq(self.store.first_seq, None):
+                pass
+        if self.max_bytes > 0:
+            while self.store.bytes > <uint64_t>self.max_bytes and self.store.msgs and self.remove_seq(
+                    self.store.first_seq, None):
+                pass
+
+    cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept:
+        """Remove what came before seq, on its subject or on all."""
+        cdef purge_t p
+        self.store.purge_begin(&p, subject, 0 if all else n, seq, 0)
+        while not p.done:
+            self.store.purge_step(&p, 4096)
+        if p.purged:
+            self.tell_purged()
+
+    cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept:
+        """Remove a message; consumers but one hear of it. False where it isn't there."""
+        cdef StreamConsumer c
+        self.outbox.touch()
+        if not self.store.remove(seq):
+            return False
+        for c in self.consumers:
+            if c is not but:
+                c.on_removed(seq)
+        return True
+
+    def tell_purged(self) -> None:
+        """Many messages went."""
+        cdef StreamConsumer c
+        self.outbox.touch()
+        for c in self.consumers:
+            c.on_purged(self.store.first_seq)
+        self.settle()
+
+    cdef void settle(self) noexcept:
+        """Bring the usages up to date."""
+        cdef int64_t more = <int64_t>(self.store.bytes - self.counted)
+        if more == 0:
+            return
+        self.counted = self.store.bytes
+        if self.is_file:
+            self.account_usage.storage += more
+            self.server_usage.storage += more
+        else:
+            self.account_usage.memory += more
+            self.server_usage.memory += more
+
+    # Age.
+
+    cdef void arm_expiry(self) noexcept:
+        self.arm_timer()
+
+    def arm_timer(self) -> None:
+        """Have expire called when the first message is due. See natsc/jetstream/streams.py."""
+
+    def next_expiry(self) -> int:
+        """When the first message expires, wall clock ns; 0 = never."""
+        cdef int64_t when = 0
+        self.outbox.touch()
+        if self.max_age_ns and self.store.msgs:
+            when = self.store.first_ts() + self.max_age_ns
+        if self.ttls.count and (when == 0 or self.ttls.items[0].when_ns < when):
+            when = self.ttls.items[0].when_ns
+        return when
+
+    def expire(self, int64_t now_ns) -> bool:
+        """Remove what is too old, a bounded number of messages. False where there may be more."""
+        cdef int left = EXPIRE_BUDGET
+        cdef int64_t first
+        while left and self.ttls.count and self.ttls.items[0].when_ns <= now_ns:
+            self.remove_expired(heap_pop(&self.ttls))
+            left -= 1
+        if self.max_age_ns:
+            while left and self.store.msgs:
+                first = self.store.first_ts()
+                if self.store.msgs == 0 or first + self.max_age_ns > now_ns:
+                    break
+                if not self.remove_expired(self.store.first_seq):
+                    break
+                left -= 1
+        if self.duplicates_ns > 0:
+            dedupe_expire(&self.dedupe, now_ns - self.duplicates_ns)
+        self.settle()
+        return left > 0
+
+    cdef bint remove_expired(self, uint64_t seq) noexcept:
+        return self.remove_seq(seq, None)
+
+    # For consumers.
+
+    cdef bint load(self, uint64_t seq, stored_t* out) noexcept nogil:
+        """The message seq; False where it isn't there (any more), or not visible yet."""
+        if seq > self.visible_seq:
+            return False
+        self.outbox.touch()
+        return self.store.get(seq, out)
+
+    cdef uint64_t next_match(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, stored_t* out) noexcept nogil:
+        """The first visible message from from_seq on that is in one of the filters (n 0: any), loaded; 0 = none.
+
+        With wildcards this may look at many messages: scan does it in steps.
+        """
+        cdef uint64_t resume = 0
+        return self.scan(filters, n, from_seq, SCAN_BUDGET, out, &resume)
+
+    cdef uint64_t scan(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, Py_ssize_t budget, stored_t* out,
+                       uint64_t* resume) noexcept nogil:
+        """next_match that looks at no more than budget messages.
+
+        resume: where to go on. With 0 it is above visible_seq where there is nothing more, else where the budget ended.
+        """
+        cdef uint64_t found
+        if from_seq > self.visible_seq:
+            resume[0] = from_seq
+            return 0
+        self.outbox.touch()
+        found = self.store.next(from_seq, filters, n, budget, out, resume)
+        if found > self.visible_seq:
+            resume[0] = self.visible_seq + 1
+            return 0
+        return found
+
+    cdef uint64_t num_pending(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq) noexcept nogil:
+        """How many messages from from_seq on are in one of the filters, those that aren't visible yet included."""
+        self.outbox.touch()
+        return self.store.num_pending(from_seq, filters, n, False)
+
+    cdef uint64_t first_seq(self) noexcept nogil:
+        return self.store.first_seq
+
+    cdef uint64_t last_seq(self) noexcept nogil:
+        return self.store.last_seq
+
+    cdef void add_consumer(self, StreamConsumer c):
+        self.consumers.append(c)
+
+    cdef void remove_consumer(self, StreamConsumer c):
+        """c is gone: with interest retention, so may be what only it needed."""
+        if c in self.consumers:
+            self.consumers.remove(c)
+            if self.retention == RETAIN_INTEREST and not self.closed:
+                self.drop_unneeded()
+
+    def drop_unneeded(self) -> None:
+        """Interest retention: remove what no consumer needs."""
+        cdef uint64_t seq = self.store.first_seq
+        cdef uint64_t resume = 0
+        cdef stored_t m
+        self.outbox.touch()
+        while self.store.msgs:
+            seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
+            if seq == 0:
+                break
+            if not self.is_needed(seq, None):
+                self.remove_seq(seq, None)
+            seq += 1
+        self.settle()
+
+    cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept:
+        cdef StreamConsumer c
+        for c in self.consumers:
+            if c.wants(subject, n):
+                return True
+        return False
+
+    cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept:
+        """Whether a consumer, other than but, still waits for seq."""
+        cdef StreamConsumer c
+        cdef stored_t m
+        if not self.store.get(seq, &m):
+            return False
+        for c in self.consumers:
+            if c is not but and c.wants(m.subject, m.subject_len) and c.needs(seq):
+                return True
+        return False
+
+    cdef void consumer_acked(self, StreamConsumer c, uint64_t seq) noexcept:
+        """c needs seq no more (acknowledged, terminated): where nobody else does, interest and workqueue drop it.
+
+        The removal shares the batch with what c writes in the same turn.
+        """
+        if self.retention == RETAIN_LIMITS or self.closed or seq < self.store.first_seq:
+            return
+        self.outbox.touch()
+        if self.is_needed(seq, c):
+            return
+        if self.remove_seq(seq, c):
+            self.settle()
+
+    # The outbox.
+
+    cdef uint64_t newest(self) noexcept:
+        return self.store.last_seq
+
+    cdef void show(self, uint64_t last_seq) noexcept:
+        cdef StreamConsumer c
+        cdef uint64_t first = self.visible_seq + 1
+        if self.closed or last_seq < first:
+            return
+        self.visible_seq = last_seq
+        for c in self.consumers:
+            c.on_new(first, last_seq)
+
+    # For Python.
+
+    def show_all(self) -> None:
+        """Sequences moved without messages (purge to a sequence, recovery): nothing to wait for."""
+        if not self.marked:
+            self.outbox.mark(self)
+
+    def remove_message(self, uint64_t seq) -> bool:
+        """Remove a message. False where it isn't there."""
+        cdef bint removed = self.remove_seq(seq, None)
+        self.settle()
+        return removed
+
+    def enforce(self) -> None:
+        """The limits have changed: remove what is above them."""
+        cdef bytes subject
+        if self.max_per_subject > 0:
+            for subject in self.store.subjects_state():
+                self.enforce_limits(subject, len(subject))
+        self.enforce_limits(b"", 0)
+        self.outbox.touch()
+        self.settle()
+
+    def set_armed(self, bint armed) -> None:
+        """Whether a timer waits for the next expiry."""
+        self.expiry_armed = armed
+
+    def last_present(self) -> int:
+        """The last sequence that has a message; 0 = none."""
+        return seqset_prev(&self.store.present, self.store.last_seq) if self.store.msgs else 0
+
+    def last_at_most(self, bytes subject not None, uint64_t up_to) -> int:
+        """The last sequence up to up_to on a literal subject; 0 = none."""
+        cdef subject_t* state = self.store.subject_state(subject, len(subject))
+        cdef uint64_t seq = state.last if state != NULL else 0
+        cdef stored_t m
+        self.outbox.touch()
+        while seq > up_to and self.store.get(seq, &m):
+            if m.prev == 0 or not self.store.has(m.prev):
+                seq -= 1        # the chain is broken: look at what lies between
+                break
+            seq = m.prev
+        seq = seqset_prev(&self.store.present, min(seq, up_to)) if seq else 0
+        while seq and self.store.get(seq, &m):
+            if m.subject_len == len(subject) and memcmp(m.subject, <const char*>subject, m.subject_len) == 0:
+                return seq
+            seq = seqset_prev(&self.store.present, seq - 1)
+        return 0
+
+    def missing_seqs(self, uint64_t limit=100000) -> list:
+        """Sequences between the first and the last that have no message, not more than limit of them."""
+        cdef uint64_t seq = self.store.first_seq
+        cdef list missing = []
+        while seq <= self.store.last_seq and <uint64_t>len(missing) < limit:
+            if not self.store.has(seq):
+                missing.append(seq)
+            seq += 1
+        return missing
+
+    def recover(self, int64_t now_ns) -> None:
+        """Learn from the messages what isn't kept beside them: ids of the window, times to live."""
+        cdef uint64_t seq = self.store.last_seq + 1
+        cdef uint64_t resume = 0
+        cdef stored_t m
+        cdef headers_t h
+        cdef int64_t ttl_ns
+        self.outbox.touch()
+        if self.duplicates_ns > 0 and self.store.last_ts_ns > now_ns - self.duplicates_ns:
+            seq = self.store.seq_from_time(now_ns - self.duplicates_ns)
+        if self.ttl_allowed:
+            seq = self.store.first_seq
+        while self.store.msgs:
+            seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
+            if seq == 0:
+                break
+            headers_scan(m.hdr, m.hdr_len, &h)
+            if h.msg_id.n and self.duplicates_ns > 0 and m.ts_ns > now_ns - self.duplicates_ns:
+                if dedupe_find(&self.dedupe, h.msg_id.p, h.msg_id.n) == NULL:
+                    dedupe_add(&self.dedupe, h.msg_id.p, h.msg_id.n, seq, m.ts_ns)
+            if h.ttl.n and self.ttl_allowed:
+                ttl_ns = self.read_ttl(h.ttl.p[:h.ttl.n])
+                if ttl_ns > 0:
+                    heap_push(&self.ttls, m.ts_ns + ttl_ns, seq)
+            seq += 1
+        if self.store.msgs and self.store.get(self.store.last_seq, &m):
+            headers_scan(m.hdr, m.hdr_len, &h)
+            self.last_msg_id = h.msg_id.p[:h.msg_id.n] if h.msg_id.n else b""
+
+    @property
+    def message_ids(self) -> int:
+        """How many ids the deduplication window has."""
+        return self.dedupe.count
+
+    @property
+    def visible(self) -> int:
+        return self.visible_seq
+
+
+def consumers_told_deleted(Stream stream not None) -> None:
+    """The stream is being deleted."""
+    cdef StreamConsumer c
+    for c in list(stream.consumers):
+        c.on_stream_deleted()
+    stream.consumers.clear()
+
+
+def consumers_told_shutdown(Stream stream not None) -> None:
+    """The server stops."""
+    cdef StreamConsumer c
+    for c in list(stream.consumers):
+        c.on_shutdown()

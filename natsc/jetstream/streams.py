@@ -1,0 +1,332 @@
+"""A stream as the API sees it: its configuration and life, and what is asked about its messages.
+
+The path of a message is in natsc/jetstream/stream.pyx, which this extends. What of a configuration isn't had yet is
+refused here (check_supported), never ignored.
+"""
+
+from __future__ import annotations
+
+from natsc.jetstream import advisories, api_errors as errors
+from natsc.jetstream.api_errors import ApiError
+from natsc.jetstream.backend import StoreError
+from natsc.jetstream.gotime import ZERO, Time, format_time
+from natsc.jetstream.layout import stream_name
+from natsc.jetstream.schema import encode
+from natsc.jetstream.stream import Stream, consumers_told_deleted, consumers_told_shutdown
+from natsc.jetstream.stream_config import FILE, SourceInfo, StoredMessage, StreamConfig, StreamState
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from natsc.clock import Timer
+    from natsc.jetstream.account import AccountJetStream
+    from natsc.jetstream.consumer_config import ConsumerConfig
+
+_NS = 1_000_000_000
+CONSUMER_KEY = b"config/"
+# What is not had yet: (attribute of StreamConfig, how it is called).
+_MISSING = (
+    ("mirror", "mirrors"), ("sources", "sources"), ("allow_msg_counter", "message counters"),
+    ("allow_atomic", "atomic batch publishing"), ("allow_batched", "fast batch publishing"),
+    ("allow_msg_schedules", "message schedules"), ("subject_delete_marker_ttl", "subject delete markers"),
+)  # fmt: skip
+
+
+def check_supported(config: StreamConfig) -> None:
+    """Raises ApiError for what natsc doesn't have yet."""
+    for attribute, what in _MISSING:
+        if getattr(config, attribute):
+            raise ApiError(errors.STREAM_INVALID_CONFIG, err=f"natsc does not support {what} yet")
+
+
+def stream_key(account: str, stream: str) -> bytes:
+    """Where a stream's configuration is in the store's meta database."""
+    return b"stream/" + stream_name(account, stream)
+
+
+def text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+class ManagedStream(Stream):
+    """A stream of an account's JetStream. Made by AccountJetStream."""
+
+    def __init__(self, *_: Any, owner: AccountJetStream, config: StreamConfig, created: int) -> None:
+        self.owner = owner
+        self.created = created
+        self.identity = identity(created)
+        self.by_name: dict[str, Any] = {}
+        self._timer: Timer | None = None
+        self._transform: Any = None
+        self._republish: Any = None
+        self.configure(config)
+
+    # Configuration
+
+    def configure(self, config: StreamConfig) -> None:
+        """Works by a checked configuration from now on."""
+        self._transform = self._republish = None
+        if config.subject_transform is not None:
+            from natsc.jetstream.transform import Transform
+
+            self._transform = Transform(config.subject_transform.src or ">", config.subject_transform.dest)
+        if config.republish is not None:
+            from natsc.jetstream.transform import Transform
+
+            self._republish = Transform(config.republish.src or ">", config.republish.dest)
+        domain = self.owner.domain
+        prefix = encode({"stream": config.name, **({"domain": domain} if domain else {})})[:-1] + b',"seq":'
+        failure = self._error(config.name, ApiError(errors.STREAM_STORE_FAILED, err="store failed"))
+        self.apply(config, prefix, failure, self._transform is not None or self._republish is not None)
+
+    @staticmethod
+    def _error(name: str, error: ApiError) -> bytes:
+        return encode({"error": error.as_json(), "stream": name, "seq": 0})
+
+    def error_answer(self, err_code: int, values: dict[str, object]) -> bytes:
+        return self._error(self.name, ApiError(err_code, **values))
+
+    def start(self) -> None:
+        """Receives from now on, and expires what is old."""
+        self.listen([raw(subject) for subject in self.config.subjects])
+        self.owner.listen_direct(self)
+        self.arm_timer()
+
+    def save(self) -> None:
+        """Keeps the configuration, with the next batch. Streams in memory are not kept. Raises StoreError."""
+        if self.config.storage == FILE:
+            body = {"config": self.config.as_json(), "created": self.created}
+            self.owner.meta_put(stream_key(self.account.name, self.name), encode(body))
+
+    def update(self, config: StreamConfig) -> None:
+        check_supported(config)
+        self.configure(config)
+        self.save()
+        self.listen([raw(subject) for subject in config.subjects])
+        self.owner.listen_direct(self)
+        self.enforce()
+        self.arm_timer()
+        self.owner.announce(lambda: advisories.stream_action(self.owner, self.name, advisories.MODIFY))
+
+    def delete(self) -> None:
+        consumers_told_deleted(self)
+        self.by_name.clear()
+        self._leave()
+        if self.config.storage == FILE:
+            self.store.drop()
+            self.owner.meta_delete(stream_key(self.account.name, self.name))
+        else:
+            self.store.close()
+        self.forget_usage()
+        self.outbox.end_soon()
+        self.owner.forget(self)
+        self.owner.announce(lambda: advisories.stream_action(self.owner, self.name, advisories.DELETE))
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        consumers_told_shutdown(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        self.stop()
+        self.owner.unlisten_direct(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Messages on their way in
+
+    def on_special(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes] | int:
+        from natsc.jetstream.rare import refusal, stripped
+
+        headers = stripped(headers)
+        refused = refusal(headers, self.config)
+        if refused:
+            return refused
+        if self._transform is not None:
+            subject = self._transform.apply(subject) or subject
+        return subject, headers
+
+    def on_stored(self, subject: bytes, headers: bytes, body: bytes, seq: int, ts: int, before: int) -> None:
+        if self._republish is None:
+            return
+        target = self._republish.apply(subject)
+        if target is None:
+            return
+        size = f"Nats-Msg-Size: {len(body)}\r\n" if self.config.republish.headers_only else ""
+        more = (
+            f"Nats-Stream: {self.name}\r\nNats-Subject: {text(subject)}\r\nNats-Sequence: {seq}\r\n"
+            f"Nats-Time-Stamp: {format_time(ts)}\r\nNats-Last-Sequence: {before}\r\n{size}\r\n"
+        )
+        block = (headers[:-2] if headers else b"NATS/1.0\r\n") + raw(more)
+        self.outbox.reply_bytes(self.account, target, b"" if size else body, block, durable=self.config.storage == FILE)
+
+    def read_ttl(self, value: bytes) -> int:
+        from natsc.jetstream.rare import parse_ttl
+
+        return parse_ttl(text(value))
+
+    def last_of(self, filter: bytes) -> int:
+        """The last sequence on subjects in a filter, 0 for none."""
+        return max((last for _, last, _ in self.store.subjects_state(filter).values()), default=0)
+
+    # Age
+
+    def arm_timer(self) -> None:
+        when = self.next_expiry()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.set_armed(when > 0)
+        if when:
+            clock = self.owner.clock
+            self._timer = clock.call_later(max(when - clock.wall_ns(), 0) / _NS, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self.expire(self.owner.clock.wall_ns())
+        self.arm_timer()
+        self.owner.engine.end_turn()
+
+    # Consumers
+
+    def consumers(self) -> list[Any]:
+        return list(self.by_name.values())
+
+    def consumer(self, name: str) -> Any:
+        return self.by_name.get(name)
+
+    def create_consumer(self, name: str, config: ConsumerConfig) -> Any:
+        created = self.owner.now()
+        consumer = self.open_consumer(name, config, created)
+        self.save_consumer(consumer)
+        self.owner.announce(lambda: advisories.consumer_action(self.owner, self.name, name, advisories.CREATE))
+        return consumer
+
+    def open_consumer(self, name: str, config: ConsumerConfig, created: int) -> Any:
+        """A consumer with what is kept of it."""
+        try:
+            from natsc.jetstream.consumer import Consumer
+        except ImportError:
+            raise StoreError("natsc does not support consumers yet") from None
+        consumer = self.by_name[name] = Consumer(self, config, name, created)
+        return consumer
+
+    def save_consumer(self, consumer: Any) -> None:
+        """Keeps a consumer's configuration, with the next batch."""
+        if self.config.storage == FILE and not consumer.config.mem_storage:
+            body = encode({"config": consumer.config.as_json(), "created": consumer.created})
+            if not self.store.consumer_put_bytes(CONSUMER_KEY + raw(consumer.name), body):
+                raise StoreError("the store has failed")
+            self.outbox.end_soon()
+
+    def forget_consumer(self, consumer: Any) -> None:
+        """A consumer is deleted: called by it, once it has left."""
+        self.by_name.pop(consumer.name, None)
+        if self.config.storage == FILE and not self.closed:
+            self.store.consumer_delete_bytes(CONSUMER_KEY + raw(consumer.name))
+            self.outbox.end_soon()
+        name = consumer.name
+        self.owner.announce(lambda: advisories.consumer_action(self.owner, self.name, name, advisories.DELETE))
+
+    # What is asked about messages
+
+    def state(self, deleted: bool = False) -> StreamState:
+        now = self.store.state_dict()
+        state = StreamState(
+            messages=now["msgs"],
+            bytes=now["bytes"],
+            first_seq=now["first_seq"],
+            first_ts=Time(now["first_ts_ns"] or ZERO),
+            last_seq=now["last_seq"],
+            last_ts=Time(now["last_ts_ns"] or ZERO),
+            num_subjects=now["num_subjects"],
+            num_deleted=now["num_deleted"],
+            consumer_count=len(self.by_name),
+        )
+        if deleted and state.num_deleted:
+            state.deleted = self.missing_seqs()
+        self.outbox.end_soon()
+        return state
+
+    def subjects_totals(self, filter: str) -> dict[str, int]:
+        return {text(subject): count for subject, (_, _, count) in self.store.subjects_state(raw(filter)).items()}
+
+    def mirror_info(self) -> SourceInfo | None:
+        return None
+
+    def sources_info(self) -> list[SourceInfo]:
+        return []
+
+    def purge(self, filter: str, seq: int, keep: int) -> int:
+        if self.closed:
+            raise StoreError("stream closed")
+        purged: int = self.store.purge(raw(filter), seq, keep)
+        self.tell_purged()
+        self.show_all()
+        return purged
+
+    def remove(self, seq: int, erase: bool) -> bool:
+        if seq > self.store.last_seq and self.config.storage == FILE:
+            raise StoreError("stream store EOF")
+        return self.remove_message(seq)
+
+    def _message(self, found: tuple[int, int, bytes, bytes, bytes] | None) -> StoredMessage | None:
+        self.outbox.end_soon()
+        if found is None:
+            return None
+        seq, time, subject, headers, data = found
+        return StoredMessage(text(subject), seq, headers, data, time)
+
+    def message(self, seq: int) -> StoredMessage | None:
+        return self._message(self.store.get_bytes(seq))
+
+    def next_message(self, filter: str, seq: int) -> StoredMessage | None:
+        found, _ = self.store.next_bytes(max(seq, 1), raw(filter or ">"))
+        return self._message(found)
+
+    def last_message(self, subject: str) -> StoredMessage | None:
+        seq = self.last_present() if subject in ("", ">") else self.last_of(raw(subject))
+        return self._message(self.store.get_bytes(seq)) if seq else None
+
+    def last_messages(self, filters: list[str], seq: int, up_to: int, limit: int) -> list[StoredMessage] | None:
+        chosen: set[int] = set()
+        for filter in filters:
+            for subject, (first, last, _) in self.store.subjects_state(raw(filter)).items():
+                if last > up_to:
+                    last = self.last_at_most(subject, up_to) if first <= up_to else 0
+                if last and last >= seq:
+                    chosen.add(last)
+            if len(chosen) > limit:
+                return None
+        found = (self.message(each) for each in sorted(chosen))
+        return [message for message in found if message is not None]
+
+    def seq_from_time(self, time: int) -> int:
+        self.outbox.end_soon()
+        return self.store.from_time(time)
+
+    def num_pending(self, seq: int, filter: str) -> int:
+        self.outbox.end_soon()
+        return self.store.pending(seq, (raw(filter),) if filter else ())
+
+    def snapshot(self, request: Any, client: dict[str, Any] | None) -> StreamState:
+        raise StoreError("natsc does not support snapshots yet")
+
+
+def identity(created: int) -> str:
+    """Eight characters that tell a stream from an earlier one of its name: a hash of when it was made."""
+    return short_hash(format_time(created))
+
+
+def short_hash(name: str) -> str:
+    """The reference's hash of names: eight digits or letters."""
+    from hashlib import sha256
+
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    return "".join(digits[byte % 62] for byte in sha256(name.encode()).digest()[:8])
