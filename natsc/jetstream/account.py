@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from natsc.jetstream import advisories, api_errors as errors
+from natsc.jetstream import advisories
+from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.limits import AccountLimits

@@ -1,4 +1,4 @@
-"""What is kept of JetStream, opened again at start: streams and consumers with their configurations, in order of their names.
+"""What is kept of JetStream, opened again at start: streams and consumers with their configurations.
 
 A stream that can't be opened stops no other one: it is reported, its data stay where they are, and it isn't there.
 """

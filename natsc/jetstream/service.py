@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from natsc.jetstream.store import Store
     from natsc.jetstream.streams import ManagedStream
 
-# What the API listens to: everything under $JS.API but pull requests and direct gets, which consumers and streams answer.
+# What the API listens to: $JS.API but for pull requests and direct gets, which consumers and streams answer.
 _API_SUBJECTS = tuple(
     f"$JS.API.{space}".encode()
     for space in (
@@ -63,7 +63,8 @@ class JetStream:
         self.outbox.on_failure = self._on_failure
         memory, storage = opts.jetstream_max_memory, opts.jetstream_max_store
         self.max_memory = memory if memory > 0 or (memory == 0 and opts.max_mem_set) else _memory_share()
-        self.max_storage = storage if storage > 0 or (storage == 0 and opts.max_store_set) else _disk_share(self.store_dir)
+        given = storage > 0 or (storage == 0 and opts.max_store_set)
+        self.max_storage = storage if given else _disk_share(self.store_dir)
         self.space = Usage(self.max_memory, self.max_storage)
         limits = opts.jetstream_limits
         self.limits = ServerLimits(
@@ -85,8 +86,8 @@ class JetStream:
         foreign = foreign_streams(self.store_dir)
         if foreign is not None:
             raise JetStreamError(
-                f"the store directory {self.store_dir!r} holds streams of nats-server ({foreign}), which natsc can't read. "
-                "Move them with `nats stream backup` and `nats stream restore`, or name another store_dir"
+                f"the store directory {self.store_dir!r} holds streams of nats-server ({foreign}), which natsc "
+                "can't read. Move them with `nats stream backup` and `nats stream restore`, or name another store_dir"
             )
         self.configure_accounts()
         if os.path.exists(os.path.join(self.store_dir, "natsc")):
@@ -151,7 +152,8 @@ class JetStream:
             self.loop.add_reader(self.store.fileno(), self._on_durable)
             if relaxed:
                 self.server.log.warn(
-                    "JetStream syncs its store at intervals: what was acknowledged since the last time is lost in a power failure"
+                    "JetStream syncs its store at intervals: "
+                    "what was acknowledged since the last time is lost in a power failure"
                 )
         return self.store
 
@@ -160,8 +162,8 @@ class JetStream:
         self.engine.end_turn()
 
     def _on_failure(self) -> None:
-        failure = self.store.failure if self.store is not None else None
-        self.server.log.error(f"JetStream {failure or 'storage failed'}: nothing more is stored until the server is restarted")
+        failure = (self.store.failure if self.store is not None else None) or "storage failed"
+        self.server.log.error(f"JetStream {failure}: nothing more is stored until the server is restarted")
 
     def shutdown(self) -> None:
         """Writes what is open, answers who waits, and gives the store back."""
@@ -194,8 +196,8 @@ class JetStream:
 
     def _on_request(self, backend: AccountJetStream, received: Received) -> None:
         """A request to the API. Its answer waits for the disk where it has written something."""
-        client = received.client
-        request = Request(text(received.subject), received.payload, received.headers or b"", _client_info(backend, client))
+        client = _client_info(backend, received.client)
+        request = Request(text(received.subject), received.payload, received.headers or b"", client)
         before = self.outbox.queued
         reply = api.dispatch(request, backend)
         if reply is None or received.reply is None:

@@ -6,7 +6,8 @@ refused here (check_supported), never ignored.
 
 from __future__ import annotations
 
-from natsc.jetstream import advisories, api_errors as errors
+from natsc.jetstream import advisories
+from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.gotime import ZERO, Time, format_time

@@ -1,4 +1,7 @@
-"""Subjects turned into others by a mapping: `orders.*` to `o.{{wildcard(1)}}`. Checked by natsc/config/subject_mapping.py."""
+"""Subjects turned into others by a mapping: `orders.*` to `o.{{wildcard(1)}}`.
+
+Whether a mapping is possible is for natsc/config/subject_mapping.py to say.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ class Transform:
     def __init__(self, source: str, dest: str) -> None:
         self.source = source or ">"
         self.dest = dest
-        tokens = self.source.split(".")
-        self._wildcards = [index for index, token in enumerate(tokens) if token == "*"]
-        self._parts = [self._part(token) for token in dest.split(".") if token != ">"]
-        self._rest = len(tokens) - 1 if dest.split(".")[-1] == ">" else -1
+        words = self.source.split(".")
+        self._wildcards = [index for index, word in enumerate(words) if word == "*"]
+        self._parts = [self._part(word) for word in dest.split(".") if word != ">"]
+        self._rest = len(words) - 1 if dest.split(".")[-1] == ">" else -1
 
     def apply(self, subject: bytes) -> bytes | None:
         """What the subject becomes; None where the mapping isn't about it."""
