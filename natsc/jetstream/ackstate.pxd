@@ -60,6 +60,7 @@ cdef bint acks_due(acks_t* a, pend_t* p, uint64_t due_ns) noexcept nogil
 cdef uint64_t acks_next_due(acks_t* a) noexcept nogil
 cdef pend_t* acks_pop_due(acks_t* a, uint64_t now_ns) noexcept nogil
 cdef bint acks_enqueue(acks_t* a, pend_t* p) noexcept nogil
+cdef void acks_put_back(acks_t* a, pend_t* p) noexcept nogil
 cdef void acks_unqueue(acks_t* a, pend_t* p) noexcept nogil
 cdef pend_t* acks_dequeue(acks_t* a) noexcept nogil
 cdef void acks_redelivered(acks_t* a, pend_t* p, int by) noexcept nogil

@@ -332,6 +332,18 @@ cdef pend_t* acks_dequeue(acks_t* a) noexcept nogil:
     return NULL
 
 
+cdef void acks_put_back(acks_t* a, pend_t* p) noexcept nogil:
+    """Undo acks_dequeue, before anything else was queued: p is the first again."""
+    if p.flags & ACK_QUEUED or a.queue_head == 0 or a.queue_end - a.queue_head == a.queue_cap:
+        acks_enqueue(a, p)
+        return
+    a.queue_head -= 1
+    a.queue[a.queue_head & (a.queue_cap - 1)] = p.seq
+    p.flags |= ACK_QUEUED
+    p.queue_pos = a.queue_head
+    a.queued += 1
+
+
 # ---------------------------------------------------------------------------------------------------- the floor
 
 cdef void acks_delivered(acks_t* a, uint64_t seq, uint64_t dseq) noexcept nogil:
@@ -473,6 +485,14 @@ cdef class AckTable:
         acks_redelivered(&self.a, p, 1)
         acks_due(&self.a, p, due_ns)
         return p.seq, p.redelivered + 1
+
+    def put_back(self):
+        """Take the next from the queue and put it back. Returns its sequence, or None."""
+        cdef pend_t* p = acks_dequeue(&self.a)
+        if p == NULL:
+            return None
+        acks_put_back(&self.a, p)
+        return p.seq
 
     def give_up(self, uint64_t seq):
         cdef pend_t* p = acks_find(&self.a, seq)

@@ -61,6 +61,9 @@ class Model:
         self.entries[seq][1] = due
         return seq, self.entries[seq][3] + 1
 
+    def put_back(self) -> int | None:
+        return self.queue[0] if self.queue else None
+
     def give_up(self, seq: int) -> None:
         entry = self.entries.get(seq)
         if entry is None or not entry[2]:
@@ -81,7 +84,10 @@ class Model:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["deliver"] * 4 + ["ack"] * 3 + ["expire", "expire", "redeliver", "redeliver", "postpone", "give_up", "unqueue"]
+            ["deliver"] * 4
+            + ["ack"] * 3
+            + ["expire", "redeliver"] * 2
+            + ["postpone", "give_up", "unqueue", "put_back"]
         ),
         st.integers(0, 40),
         st.integers(1, 30),
@@ -108,6 +114,8 @@ def test_the_table_agrees_with_the_model(steps: list[tuple[str, int, int]]) -> N
             assert table.expire(now) == model.expire(now)
         elif what == "redeliver":
             assert table.redeliver(now + amount) == model.redeliver(now + amount)
+        elif what == "put_back":
+            assert table.put_back() == model.put_back()
         elif what in ("ack", "give_up"):
             assert getattr(table, what)(seq) == getattr(model, what)(seq)
         else:
