@@ -11,6 +11,7 @@ from natsc.config.gotext import quote
 
 _BLANKS = frozenset(b" \t\r\n")
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
+_NOT_TEXT = re.compile(rb'["\\\x00-\x1f]')
 _DIGITS = frozenset(b"0123456789")
 _NOT_PLAIN = re.compile("[`\\s\ufffd\udc80-\udcff]")
 _HEX = frozenset(b"0123456789abcdefABCDEF")
@@ -93,12 +94,15 @@ def skip_string(data: bytes, at: int) -> int:
     """Where the string that starts at `at` ends."""
     at += 1
     while True:
-        char = _at(data, at)
-        if char == 0x22:
+        found = _NOT_TEXT.search(data, at)
+        if found is None:
+            raise at_end()
+        at = found.start()
+        if data[at] == 0x22:
             return at + 1
-        if char < 0x20:
+        if data[at] != 0x5C:
             raise unexpected(data, at, "in string")
-        at = _escape(data, at) if char == 0x5C else at + 1
+        at = _escape(data, at)
 
 
 def _escape(data: bytes, at: int) -> int:
@@ -159,8 +163,12 @@ def _digits(data: bytes, at: int) -> int:
 
 def _at(data: bytes, at: int) -> int:
     if at >= len(data):
-        raise SyntaxFault("unexpected end of JSON input", -1)
+        raise at_end()
     return data[at]
+
+
+def at_end() -> SyntaxFault:
+    return SyntaxFault("unexpected end of JSON input", -1)
 
 
 def unexpected(data: bytes, at: int, where: str) -> SyntaxFault:

@@ -14,7 +14,7 @@ import re
 
 from natsc.config.gotext import GoError, quote
 from natsc.jetstream.gotime import ZERO, Time, parse_time
-from natsc.jetstream.json_syntax import SyntaxFault, raw_member, skip_blanks, skip_value, unexpected
+from natsc.jetstream.json_syntax import SyntaxFault, at_end, raw_member, skip_value, unexpected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound="Record")
 
 _MAX_DEPTH_TEXT = "exceeded max depth"
+# Bytes of a request up to which its faults are looked for as Go does, one by one; that takes about 0.3 µs a byte.
+_EXPLAINED_MAX = 64 * 1024
+_ROUGHLY = (
+    ("Expecting property name", "looking for beginning of object key string"),
+    ("Expecting ':'", "after object key"),
+    ("Expecting ','", "after object key:value pair"),
+    ("Invalid", "in string"),
+)
 _HTML = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 _HTML_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -88,9 +96,6 @@ class Site:
             return "Go value"
         place = ".".join((self.root, *self.path))
         return place if self.path[-1].isdigit() else f"Go struct field {place}"
-
-    def raw(self, keys: list[str]) -> bytes:
-        return raw_member(self.data, keys)
 
 
 def _kind_name(value: Any) -> str:
@@ -205,7 +210,7 @@ class Choice(Kind):
             found = self.words.get(value.lower() if self.fold else value)
             if found is not None:
                 return found
-        raw = site.raw_text()
+        raw = site.raw_text(value)
         if self.refusal is not None:
             raise DecodeError(self.refusal(value, raw))
         raise DecodeError(f"can not unmarshal {quote(raw)}")
@@ -425,8 +430,11 @@ class Reader(Site):
         self.keys.append(key)
         return self._steps
 
-    def raw_text(self) -> str:
-        return self.raw(self.keys).decode("utf-8", "surrogateescape")
+    def raw_text(self, value: Any) -> str:
+        """The text of the value that is being read; in a large request, much like it."""
+        if len(self.data) > _EXPLAINED_MAX:
+            return _write(value)
+        return raw_member(self.data, self.keys).decode("utf-8", "surrogateescape")
 
     def fill(self, target: Record, members: Pairs) -> None:
         for key, value in members:
@@ -480,14 +488,16 @@ def decode(data: bytes, target: R, strict: bool = True) -> R:
 
 def decode_one(data: bytes, target: R) -> R:
     """Fill `target` from exactly one JSON object, skipping unknown members. DecodeError says what is wrong."""
+    text = data.decode("utf-8", "surrogateescape")
+    start = _skip(text, 0)
     try:
-        end = skip_blanks(data, skip_value(data, 0))
-        if end != len(data):
-            raise unexpected(data, end, "after top-level value")
-        for value, start, stop in _values(data):
-            _fill(target, value, Reader(type(target).GO_NAME, data[start:stop], False))
+        value, end = _parsed(text, start, data, _size(text[:start]))
+        end = _skip(text, end)
+        if end != len(text):
+            raise unexpected(data, _size(text[:end]), "after top-level value")
     except SyntaxFault as fault:
         raise DecodeError(fault.text) from None
+    _fill(target, value, Reader(type(target).GO_NAME, data, False))
     return target
 
 
@@ -502,29 +512,49 @@ def _fill(target: Record, value: Any, reader: Reader) -> None:
 def _values(data: bytes) -> Iterator[tuple[Any, int, int]]:
     """Each JSON value in `data` with where it starts and ends, in bytes. SyntaxFault when there is something else."""
     text = data.decode("utf-8", "surrogateescape")
-    at = 0
-    is_ascii = text.isascii()
+    end = end_byte = 0
     while True:
-        found = _BLANKS.match(text, at)
-        start = found.end() if found is not None else at
+        start = _skip(text, end)
+        start_byte = end_byte + start - end
         if start == len(text):
             return
-        try:
-            value, at = _parse(text, start)
-        except ValueError:
-            before = start if is_ascii else len(text[:start].encode("utf-8", "surrogateescape"))
-            skip_value(data, before)
-            raise DecodeError("invalid JSON") from None
-        except RecursionError:
-            raise DecodeError(_MAX_DEPTH_TEXT) from None
-        if is_ascii:
-            yield value, start, at
-        else:
-            yield (
-                value,
-                len(text[:start].encode("utf-8", "surrogateescape")),
-                len(text[:at].encode("utf-8", "surrogateescape")),
-            )
+        value, end = _parsed(text, start, data, start_byte)
+        end_byte = start_byte + _size(text[start:end])
+        yield value, start_byte, end_byte
+
+
+def _skip(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return at if found is None else found.end()
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+
+
+def _parsed(text: str, start: int, data: bytes, start_byte: int) -> tuple[Any, int]:
+    """The JSON value that starts at `start` and where it ends. SyntaxFault when there is none."""
+    try:
+        return _parse(text, start)
+    except json.JSONDecodeError as error:
+        if len(data) > _EXPLAINED_MAX:
+            raise _roughly(data, _size(text[: error.pos]), error.msg) from None
+    except ValueError:
+        pass
+    except RecursionError:
+        raise DecodeError(_MAX_DEPTH_TEXT) from None
+    skip_value(data, start_byte)
+    raise DecodeError("invalid JSON")
+
+
+def _roughly(data: bytes, at: int, message: str) -> SyntaxFault:
+    """What is wrong at `at`, by what Python's decoder says."""
+    if at >= len(data) or message.startswith("Unterminated"):
+        return at_end()
+    for beginning, where in _ROUGHLY:
+        if message.startswith(beginning):
+            return unexpected(data, at, where)
+    return unexpected(data, at, "looking for beginning of value")
 
 
 def is_object_or_list(data: bytes) -> bool:
@@ -534,10 +564,5 @@ def is_object_or_list(data: bytes) -> bool:
 
 def is_empty_request(data: bytes) -> bool:
     """Is a request nothing, or an object without members?"""
-    if not data or data == b"{}":
-        return True
-    try:
-        end = skip_blanks(data, skip_value(data, 0))
-    except SyntaxFault:
-        return False
-    return end == len(data) and data.translate(None, b" \t\r\n") == b"{}"
+    bare = data.strip(b" \t\r\n")
+    return not data or (bare[:1] == b"{" and bare[1:].strip(b" \t\r\n") == b"}")

@@ -149,3 +149,14 @@ def test_requests_that_are_not_empty(text: str) -> None:
 def test_what_looks_like_json() -> None:
     assert is_object_or_list(b" \t{") and is_object_or_list(b"[")
     assert not is_object_or_list(b"") and not is_object_or_list(b"x{")
+
+
+def test_faults_of_large_requests_are_told_as_well() -> None:
+    padding = '"map":{"a":"' + "x" * 100_000 + '"}'
+    assert refusal("{" + padding + ",}").endswith("looking for beginning of object key string at offset 100017")
+    assert refusal("{" + padding + ',"name"1}').startswith("invalid character '1' after object key at offset")
+    assert refusal("{" + padding) == "unexpected EOF"
+
+
+def test_many_small_objects_take_no_time() -> None:
+    assert read('{"name":"é"}' + "{}" * 100_000).name == "é"
