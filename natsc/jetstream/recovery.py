@@ -59,6 +59,7 @@ def recover(service: JetStream) -> None:
             stream = backend.open_stream(config, created)
         except (RecoveryError, Failure, StoreError) as error:
             log.error(f"JetStream can't open the stream '{account} > {name}', and leaves it as it is: {error}")
+            service.broken.append(f"{account} > {name}")
             continue
         stream.recover(service.clock.wall_ns())
         stream.expire(service.clock.wall_ns())

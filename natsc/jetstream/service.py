@@ -71,6 +71,7 @@ class JetStream:
             self.max_memory, self.max_storage, limits.max_ack_pending, limits.max_request_batch, limits.duplicates
         )
         self.accounts: dict[str, AccountJetStream] = {}
+        self.broken: list[str] = []  # streams that couldn't be opened: 'account > stream'
         self.api_total = 0
         self.api_errors = 0
         self._doors: dict[str, list[Client]] = {}
@@ -161,9 +162,13 @@ class JetStream:
         self.outbox.release()
         self.engine.end_turn()
 
+    @property
+    def failure(self) -> str:
+        """Why nothing becomes durable any more."""
+        return (self.store.failure if self.store is not None else None) or "storage failed"
+
     def _on_failure(self) -> None:
-        failure = (self.store.failure if self.store is not None else None) or "storage failed"
-        self.server.log.error(f"JetStream {failure}: nothing more is stored until the server is restarted")
+        self.server.log.error(f"JetStream {self.failure}: nothing more is stored until the server is restarted")
 
     def shutdown(self) -> None:
         """Writes what is open, answers who waits, and gives the store back."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 
-from natsc.monitor import absent, accounts, connz, debug, health, root, subsz, varz
+from natsc.monitor import absent, accounts, connz, debug, health, jsz, root, subsz, varz
 from natsc.monitor.params import BadRequest, parse_query, percent_decode
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/stacksz": debug.stacksz,
     "/accountz": accounts.accountz,
     "/accstatz": accounts.accstatz,
-    "/jsz": absent.jsz,
+    "/jsz": jsz.jsz,
     "/healthz": health.healthz,
     "/ipqueuesz": absent.ipqueuesz,
     "/raftz": absent.raftz,

@@ -44,6 +44,30 @@ def check(server: Any, query: Query, server_only: bool) -> tuple[int, str, str, 
     waiting = snapshot.not_ready(server)
     if waiting:
         return 500, "error", "CONNECTION", f"failed to be ready for connections after 1ms: {waiting}"
-    if not server_only and snapshot.listens_for_jetstream(server):
+    if not server_only and snapshot.lacks_jetstream(server):
         return 503, "unavailable", "JETSTREAM", "JetStream not enabled"
+    jetstream = snapshot.jetstream(server)
+    if not server_only and jetstream is not None:
+        return _check_jetstream(jetstream, query)
+    return 200, "ok", "", ""
+
+
+def _check_jetstream(jetstream: Any, query: Query) -> tuple[int, str, str, str]:
+    if decode_bool(query, "js-enabled-only") or decode_bool(query, "js-enabled"):
+        return 200, "ok", "", ""
+    if jetstream.outbox.failed:
+        return 503, "unavailable", "JETSTREAM", f"JetStream {jetstream.failure}"
+    for name in jetstream.broken:
+        return 503, "unavailable", "STREAM", f"JetStream stream '{name}' could not be recovered"
+    account, stream, consumer = (query.get(name, "") for name in ("account", "stream", "consumer"))
+    backend = jetstream.accounts.get(account)
+    if account and (backend is None or not backend.by_name):
+        return 404, "unavailable", "ACCOUNT", f"JetStream account {go_quote(account)} not found"
+    found = backend.stream(stream) if backend is not None and stream else None
+    if stream and found is None:
+        text = f"JetStream stream {go_quote(stream)} not found on account {go_quote(account)}"
+        return 404, "unavailable", "STREAM", text
+    if consumer and found is not None and found.consumer(consumer) is None:
+        where = f"for stream {go_quote(stream)} on account {go_quote(account)}"
+        return 404, "unavailable", "CONSUMER", f"JetStream consumer {go_quote(consumer)} not found {where}"
     return 200, "ok", "", ""

@@ -119,9 +119,14 @@ def not_ready(server: Any) -> str:
     return "" if server.accepting and not server.lame_duck else "server"
 
 
-def listens_for_jetstream(server: Any) -> bool:
-    """The configuration asks for JetStream."""
-    return bool(getattr(server.options, "jetstream", False))
+def jetstream(server: Any) -> Any:
+    """natsc.jetstream.service.JetStream, None where it isn't enabled."""
+    return getattr(server, "jetstream", None)
+
+
+def lacks_jetstream(server: Any) -> bool:
+    """The configuration asks for JetStream, and it doesn't run."""
+    return bool(getattr(server.options, "jetstream", False)) and jetstream(server) is None
 
 
 def write_timeout_name(policy: Any) -> str:

@@ -1,11 +1,11 @@
 """/varz: the server as a whole.
 
-cluster, gateway, leaf, mqtt, websocket and jetstream are empty objects: what these blocks would show is not had yet.
+cluster, gateway, leaf, mqtt and websocket are empty objects: what these blocks would show is not had yet.
 """
 
 from __future__ import annotations
 
-from natsc.monitor import process, snapshot
+from natsc.monitor import jsz, process, snapshot
 from natsc.monitor.gojson import indented, timestamp, uptime
 
 TYPE_CHECKING = False
@@ -26,8 +26,9 @@ def build(server: Any) -> dict[str, Any]:
     """The members in order, those left out that the reference leaves out when empty."""
     body = _identity(server)
     body.update(_limits(server))
-    for absent in ("cluster", "gateway", "leaf", "mqtt", "websocket", "jetstream"):
+    for absent in ("cluster", "gateway", "leaf", "mqtt", "websocket"):
         body[absent] = {}
+    body["jetstream"] = jsz.varz(server)
     body.update(_runtime(server))
     body.update(_traffic(server))
     body.update(_configuration(server))
