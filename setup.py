@@ -54,6 +54,11 @@ MODULES = [
     "jetstream.stream",
     "jetstream.ackstate",
     "jetstream.waiting",
+    "jetstream.delivery",
+    "jetstream.consumer_acks",
+    "jetstream.consumer_pulls",
+    "jetstream.consumer_setup",
+    "jetstream.consumer",
 ]
 
 if os.environ.get("NATSC_MODULES"):
