@@ -177,6 +177,8 @@ def _conflict(text: str) -> ConfigError:
 def _set_cluster(opts: Options) -> None:
     """Takes host, port, user and password from the URL of --cluster; an empty one turns clustering off."""
     from natsc import gourl
+    from natsc.config.goaddress import split_host_port
+    from natsc.config.gotext import GoError
 
     cluster = opts.cluster
     if not cluster.listen_str:
@@ -187,8 +189,8 @@ def _set_cluster(opts: Options) -> None:
         cluster.listen_str = cluster.listen_str[:-3] + ":0"
     try:
         url = gourl.parse(cluster.listen_str)
-        host, port = gourl.split_host_port(url.host)
-    except gourl.URLError as error:
+        host, port = split_host_port(url.host)
+    except GoError as error:
         raise _conflict(str(error)) from None
     if not port:
         raise _conflict("EOF")

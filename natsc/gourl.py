@@ -1,4 +1,4 @@
-"""Reads a URL with a host the way Go's net/url and net do, with their error texts.
+"""Reads a URL with a host the way Go's net/url does, with its error texts.
 
 Only what nats-server asks of such a URL: scheme, user, password, host and port. urllib.parse accepts much of what Go
 refuses.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from natsc.config.gotext import quote
+from natsc.config.gotext import GoError, quote
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _USERINFO = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*\Z")
@@ -17,7 +17,7 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _HOST_ASCII = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:\[\]<>\"%\x80-\U0010ffff]*\Z")
 
 
-class URLError(ValueError):
+class URLError(GoError):
     """A URL or an address that Go refuses; str() is Go's text."""
 
 
@@ -48,36 +48,6 @@ def parse(raw: str) -> HostURL:
     except URLError as error:
         raise URLError(f"parse {quote(raw)}: {error}") from None
     return parsed
-
-
-def split_host_port(address: str) -> tuple[str, str]:
-    """net.SplitHostPort: "host:port" or "[v6]:port", the port not checked. Raises URLError."""
-    colon = address.rfind(":")
-    if colon < 0:
-        raise _address_error(address, "missing port in address")
-    host = address[:colon]
-    if address[0] == "[":
-        end = address.find("]")
-        if end < 0:
-            raise _address_error(address, "missing ']' in address")
-        if end + 1 != colon:
-            many = address[end + 1 : end + 2] == ":"
-            raise _address_error(address, "too many colons in address" if many else "missing port in address")
-        host = address[1:end]
-        rest_open, rest_close = address[1:], address[end + 1 :]
-    else:
-        if ":" in host:
-            raise _address_error(address, "too many colons in address")
-        rest_open = rest_close = address
-    if "[" in rest_open:
-        raise _address_error(address, "unexpected '[' in address")
-    if "]" in rest_close:
-        raise _address_error(address, "unexpected ']' in address")
-    return host, address[colon + 1 :]
-
-
-def _address_error(address: str, why: str) -> URLError:
-    return URLError(f"address {address}: {why}" if address else why)
 
 
 def _parse(url: str) -> HostURL:

@@ -6,6 +6,7 @@ from natsc.config.directives_auth import parse_simple_auth
 from natsc.config.directives_cluster import listener_field
 from natsc.config.directives_tls import client_tls
 from natsc.config.errors import ConfigError, Finding, misused_field
+from natsc.config.goaddress import MissingPort, split_host_port
 from natsc.config.gotext import GoError, parse_duration, quote, type_name, wrap_int64
 from natsc.config.options import SECOND
 from natsc.config.values import (
@@ -155,10 +156,11 @@ def _origin(origin: str) -> None:
     if not parsed.host:
         raise ConfigError(f"{wrong} {quote(origin)}: host is required")
     try:
-        gourl.split_host_port(parsed.host)
-    except gourl.URLError as error:
-        if "missing port" not in str(error):
-            raise ConfigError(f"{wrong}: {error}") from None
+        split_host_port(parsed.host)
+    except MissingPort:
+        return
+    except GoError as error:
+        raise ConfigError(f"{wrong}: {error}") from None
 
 
 _MQTT_DURATIONS = {

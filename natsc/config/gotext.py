@@ -281,25 +281,6 @@ def wrap_int32(value: int) -> int:
     return (value + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
-def split_host_port(text: str) -> tuple[str, str] | None:
-    """net.SplitHostPort; None where Go returns an error."""
-    last = text.rfind(":")
-    if last < 0:
-        return None
-    if text[:1] == "[":
-        end = text.find("]")
-        if end < 0 or end + 1 != last:
-            return None
-        host, opened, closed = text[1:end], 1, end + 1
-    else:
-        host, opened, closed = text[:last], 0, 0
-        if ":" in host:
-            return None
-    if "[" in text[opened:] or "]" in text[closed:]:
-        return None
-    return host, text[last + 1 :]
-
-
 _JSON_ESCAPES = {
     '"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
     "<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029",

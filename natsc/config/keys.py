@@ -1,9 +1,11 @@
-"""Are these NATS keys? The checks a configuration needs: prefix and checksum, nothing cryptographic.
+"""NKeys as texts: is this one, and a new public one. Prefix and checksum, nothing cryptographic.
 
 An nkey is base32 (no padding) of prefix byte(s), key and CRC-16/XMODEM, little endian. A seed has two prefix bytes.
 """
 
 from __future__ import annotations
+
+import os
 
 PREFIX_SEED = 18 << 3  # S
 PREFIX_PRIVATE = 15 << 3  # P
@@ -15,7 +17,15 @@ PREFIX_USER = 20 << 3  # U
 PREFIX_CURVE = 23 << 3  # X
 
 _PUBLIC = frozenset((PREFIX_SERVER, PREFIX_CLUSTER, PREFIX_OPERATOR, PREFIX_ACCOUNT, PREFIX_USER, PREFIX_CURVE))
-_ALPHABET = {char: value for value, char in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")}
+_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_DIGITS = {char: value for value, char in enumerate(_BASE32)}
+
+
+def random_public_key(prefix: int) -> str:
+    """A public key of that kind, 56 characters. Nothing signs with it, so it is random bytes that have no seed."""
+    raw = bytes((prefix,)) + os.urandom(32)
+    number = int.from_bytes(raw + _crc16(raw).to_bytes(2, "little"), "big")
+    return "".join(_BASE32[number >> shift & 31] for shift in range(275, -1, -5))  # without base64, which imports re
 
 
 def is_public_key(text: str, prefix: int | None = None) -> bool:
@@ -46,7 +56,7 @@ def _decode(text: str) -> bytes | None:
     out = bytearray()
     value = 0
     for char in text:
-        digit = _ALPHABET.get(char)
+        digit = _DIGITS.get(char)
         if digit is None:
             return None
         value = (value << 5 | digit) & 0xFFF

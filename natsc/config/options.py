@@ -10,6 +10,8 @@ None for `X | None`, and a new list, dict, set or struct for the others.
 
 from __future__ import annotations
 
+from natsc.config.goaddress import join_host_port
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar
@@ -705,7 +707,7 @@ def set_baseline_options(opts: Options) -> None:
     for remote in opts.leaf_node.remotes:
         for url in remote.urls:
             if not url.port:
-                url.host = _join_host_port(url.host, DEFAULT_LEAFNODE_PORT)
+                url.host = join_host_port(url.host, DEFAULT_LEAFNODE_PORT)
         remote.compression.mode = remote.compression.mode or "s2_auto"
         if remote.first_info_timeout <= 0:
             remote.first_info_timeout = SECOND
@@ -770,7 +772,3 @@ def _jetstream_baseline(opts: Options) -> None:
         opts.jetstream_info_queue_limit = opts.jetstream_request_queue_limit
     if opts.jetstream_concurrent_ios <= 0:
         opts.jetstream_concurrent_ios = 4096
-
-
-def _join_host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -8,7 +8,8 @@ remaining directives are still looked at, so directive functions carry the decor
 from __future__ import annotations
 
 from natsc.config.errors import NIL_DEREFERENCE, Finding, GoPanic, misused_field, unknown_field
-from natsc.config.gotext import GoError, parse_duration, quote, split_host_port, type_name, wrap_int64
+from natsc.config.goaddress import split_host_port
+from natsc.config.gotext import GoError, parse_duration, quote, type_name, wrap_int64
 from natsc.config.gotext import atoi as _atoi
 from natsc.config.options import SECOND
 from natsc.config.parser import Token
@@ -174,13 +175,14 @@ def listen(value: Any) -> tuple[str, int]:
         return "", value
     if type(value) is not str:
         raise GoError(f"expected port or host:port, got {type_name(value)}")
-    parts = split_host_port(value)
-    if parts is None:
-        raise GoError(f"could not parse address string {quote(value)}")
     try:
-        return parts[0], _atoi(parts[1])
+        host, port = split_host_port(value)
     except GoError:
-        raise GoError(f"could not parse port {quote(parts[1])}") from None
+        raise GoError(f"could not parse address string {quote(value)}") from None
+    try:
+        return host, _atoi(port)
+    except GoError:
+        raise GoError(f"could not parse port {quote(port)}") from None
 
 
 def string_array(what: str, token: Token | None, last: Last, value: Any, report: Report) -> list[str] | None:

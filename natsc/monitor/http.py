@@ -9,11 +9,12 @@ newcomer is closed.
 
 from __future__ import annotations
 
-import errno
-import socket
+from natsc.config.goaddress import join_host_port
+from natsc.net.sockets import BACKLOG, ListenError, open_listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from asyncio import AbstractEventLoop, AbstractServer
     from collections.abc import Callable
     from typing import Any
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from natsc.monitor.request import Request
 
 MAX_CONNECTIONS = 1024
-BACKLOG = 4096
-_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class MonitorError(Exception):
@@ -137,9 +136,12 @@ async def start_monitor(server: Any, loop: AbstractEventLoop) -> Monitor | None:
         raise MonitorError("TLS cert and key required for HTTPS")
     monitor = Monitor(server, loop, secure=not options.http_port)
     host = options.http_host
-    sock = open_listener(host, max(options.http_port or options.https_port, 0))
+    try:
+        sock = open_listener(host, max(options.http_port or options.https_port, 0))
+    except ListenError as error:
+        raise MonitorError(f"can't listen to the monitor port: {error}") from None
     monitor.port = sock.getsockname()[1]
-    shown = f"[{host}]:{monitor.port}" if ":" in host else f"{host}:{monitor.port}"
+    shown = join_host_port(host, monitor.port)
     monitor.urls = [f"{monitor.scheme}://{shown}"]
     try:
         await monitor.listen(sock)
@@ -148,47 +150,3 @@ async def start_monitor(server: Any, loop: AbstractEventLoop) -> Monitor | None:
         raise
     server.log.notice(f"Starting {monitor.scheme} monitor on {shown}")
     return monitor
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """A listening socket. No host and 0.0.0.0 mean all addresses, of IPv6 too where the system has it. Raises
-    MonitorError."""
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if host in ("", "0.0.0.0", "::"):
-        candidates: list[tuple[int, Any]] = [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
-    else:
-        try:
-            name = host.encode() if host.isascii() else host  # a str costs the import of IDNA
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except OSError:
-            raise MonitorError(f"can't listen to the monitor port: listen tcp: lookup {host}: no such host") from None
-        # As in Go, a name that has several addresses is bound to its first IPv4 one.
-        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-        candidates = [(found[0][0], found[0][4])]
-    problem: OSError | None = None
-    for family, address in candidates:
-        try:
-            return _bind(family, address)
-        except OSError as error:
-            problem = problem or error
-            if family == socket.AF_INET6 and error.errno in _NO_IPV6:
-                problem = None
-                continue
-            break
-    reason = (problem.strerror or str(problem)).lower() if problem is not None else "no address"
-    raise MonitorError(f"can't listen to the monitor port: listen tcp {shown}: bind: {reason}")
-
-
-def _bind(family: int, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 
+from natsc.config.goaddress import join_host_port
 from natsc.net.tls import FEED_BYTES_MAX, TLSError, TLSLayer, make_scratch, server_context
 
 TYPE_CHECKING = False
@@ -102,8 +103,7 @@ class TLSConnection:
             return
         self._failed = True
         peer = self._transport.get_extra_info("peername") or ("", 0)
-        host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
-        self._log(f"TLS handshake error from {host}:{peer[1]}: {reason}")
+        self._log(f"TLS handshake error from {join_host_port(peer[0], peer[1])}: {reason}")
 
     def _flush(self) -> None:
         data = self._layer.take_output()

@@ -9,8 +9,8 @@ timeouts, and what is logged where one of these fails.
 from __future__ import annotations
 
 from natsc import errors
+from natsc.config.goaddress import join_host_port
 from natsc.net.proxy_protocol import READ_TIMEOUT_S, ProxyError, ProxyParser
-from natsc.net.sockets import host_port
 from natsc.net.tls import FEED_BYTES_MAX, TLSError, TLSLayer
 from natsc.oserrors import errno_text
 
@@ -302,4 +302,4 @@ class Opening:
 
 def _address(address: tuple[str, int]) -> str:
     """A socket's address as Go prints it."""
-    return host_port(address[0].removeprefix("::ffff:"), address[1])
+    return join_host_port(address[0].removeprefix("::ffff:"), address[1])

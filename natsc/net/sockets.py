@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
+from natsc.config.goaddress import join_host_port
 from natsc.oserrors import errno_text
 
 TYPE_CHECKING = False
@@ -17,53 +18,58 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class ListenError(Exception):
-    """A port that can't be listened on; str() is Go's text: "listen tcp 127.0.0.1:4222: bind: address already in use"."""
-
-
-def host_port(host: str, port: int) -> str:
-    """As Go joins them: an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """A port that can't be listened on; str() is Go's text: "listen tcp 1.2.3.4:4222: bind: address already in use"."""
 
 
 def open_listeners(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on host and port (0 = any, the same for all). Raises ListenError.
-
-    An unspecified host is reached over IPv4 and IPv6, and so is "localhost", by a socket for each of its addresses.
-    """
-    if host in _UNSPECIFIED:
-        groups: list[list[tuple[int, Any]]] = [[(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]]
-    else:
-        try:
-            # As bytes, for a str is encoded with IDNA, whose import is worth a millisecond.
-            name = host.encode() if host.isascii() else host
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except OSError:
-            raise ListenError(f"listen tcp: lookup {host}: no such host") from None
-        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-        addresses = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
-        groups = [[address] for address in (addresses if host == "localhost" else addresses[:1])]
-    sockets: list[socket.socket] = []
-    for group in groups:
-        try:
-            sock = _bind_first(group, sockets[0].getsockname()[1] if sockets else port)
-        except OSError as error:
-            if sockets:
-                continue  # the second address of localhost is a bonus: it may not exist here
-            raise ListenError(f"listen tcp {host_port(host, port)}: bind: {errno_text(error)}") from None
-        sockets.append(sock)
+    """open_listener, and for "localhost" a socket for each of its addresses, with one port. Raises ListenError."""
+    first = open_listener(host, port)
+    sockets = [first]
+    if host == "localhost":
+        for family, address in _addresses(host, first.getsockname()[1])[1:]:
+            try:
+                sockets.append(_bind(family, address))
+            except OSError:
+                continue  # a bonus: it may not exist here
     return sockets
 
 
-def _bind_first(candidates: list[tuple[int, Any]], port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
+    """A socket that listens on port (0 = any) of host's first address, IPv4 before others. Raises ListenError.
+
+    An unspecified host is reached over IPv4 and IPv6.
+    """
+    candidates: list[tuple[int, Any]]
+    if host in _UNSPECIFIED:
+        candidates = [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
+    else:
+        candidates = _addresses(host, port)[:1]
+    try:
+        return _bind_first(candidates)
+    except OSError as error:
+        raise ListenError(f"listen tcp {join_host_port(host, port)}: bind: {errno_text(error)}") from None
+
+
+def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    try:
+        # As bytes, for a str is encoded with IDNA, whose import is worth a millisecond.
+        name = host.encode() if host.isascii() else host
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise ListenError(f"listen tcp: lookup {host}: no such host") from None
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    return list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+
+
+def _bind_first(candidates: list[tuple[int, Any]]) -> socket.socket:
     """A socket on the first of the addresses that this system has."""
     for family, address in candidates[:-1]:
         try:
-            return _bind(family, (address[0], port, *address[2:]))
+            return _bind(family, address)
         except OSError as error:
             if error.errno not in _NO_IPV6:
                 raise
-    family, address = candidates[-1]
-    return _bind(family, (address[0], port, *address[2:]))
+    return _bind(*candidates[-1])
 
 
 def _bind(family: int, address: Any) -> socket.socket:

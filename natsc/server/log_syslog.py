@@ -9,7 +9,8 @@ import os
 import socket
 import time
 
-from natsc.config.gotext import quote
+from natsc.config.goaddress import join_host_port, split_host_port
+from natsc.config.gotext import GoError, quote
 from natsc.oserrors import errno_text
 from natsc.server.log_sinks import LogError, Sink, StderrSink
 from natsc.server.process import SERVER_NAME
@@ -106,8 +107,7 @@ class SyslogSink(Sink):
         if family == socket.AF_UNIX:
             return f"dial unix {address}: connect: {errno_text(error)}"
         network = "tcp" if kind == socket.SOCK_STREAM else "udp"
-        host = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
-        return f"dial {network} {host}:{address[1]}: connect: {errno_text(error)}"
+        return f"dial {network} {join_host_port(*address)}: connect: {errno_text(error)}"
 
 
 def _connect_local() -> socket.socket:
@@ -143,8 +143,8 @@ def _remote_address(url: str) -> tuple[int, int, str | tuple[str, int]]:
     if network not in ("udp", "tcp"):
         raise LogError(f"error invalid network type: {quote(network)}")
     try:
-        host, port = gourl.split_host_port(parsed.host)
-    except gourl.URLError as error:
+        host, port = split_host_port(parsed.host)
+    except GoError as error:
         raise LogError(f"error connecting to syslog: {quote(f'dial {network}: {error}')}") from None
     kind = socket.SOCK_STREAM if network == "tcp" else socket.SOCK_DGRAM
     try:

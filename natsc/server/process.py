@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from natsc.config.goaddress import join_host_port
 from natsc.oserrors import errno_text, path_error
 
 TYPE_CHECKING = False
@@ -126,10 +127,6 @@ def listener_urls(scheme: str, host: str, port: int) -> list[str]:
 
         hosts = interface_addresses()
     return [f"{scheme}://{join_host_port(address, port)}" for address in hosts or [host]]
-
-
-def join_host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 # --- signals

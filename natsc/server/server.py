@@ -15,13 +15,14 @@ from natsc._core import Engine
 from natsc.auth.permissions import permission_lists
 from natsc.auth.users import Authenticator, log_label
 from natsc.clock import Clock
+from natsc.config.goaddress import join_host_port
 from natsc.config.gotext import GoError, format_duration
+from natsc.config.keys import PREFIX_CURVE, PREFIX_SERVER, random_public_key
 from natsc.engine.permissions import Permissions
 from natsc.net.listener import ClientListener
-from natsc.net.sockets import ListenError, host_port
+from natsc.net.sockets import ListenError
 from natsc.server import info
 from natsc.server.handshake import DEFAULTS, Handshake
-from natsc.server.identity import PREFIX_CURVE, PREFIX_SERVER, random_public_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,6 +188,8 @@ class Server:
             "tls_verify": opts.tls_config is not None and bool(opts.tls_config.verify),
             "tls_available": self.tls_context is not None and bool(opts.allow_non_tls),
             "max_payload": opts.max_payload,
+            "jetstream": self.jetstream is not None,
+            "domain": self.jetstream.domain if self.jetstream is not None else "",
             "api_lvl": info.API_LEVEL,
             "xkey": self.xkey,
         }
@@ -255,7 +258,7 @@ class Server:
         try:
             await self.listener.open(opts.host, opts.port)
         except ListenError as error:
-            shown = host_port(opts.host, max(opts.port, 0))
+            shown = join_host_port(opts.host, max(opts.port, 0))
             raise StartError(f'Error listening on port: {shown}, "{error}"') from None
         try:
             self.refresh_info()
@@ -321,7 +324,7 @@ class Server:
     def _announce_listener(self) -> None:
         opts, log = self.options, self.log
         assert self.listener is not None
-        log.notice(f"Listening for client connections on {host_port(opts.host, self.listener.port)}")
+        log.notice(f"Listening for client connections on {join_host_port(opts.host, self.listener.port)}")
         if opts.proxy_protocol:
             log.notice("PROXY protocol enabled for client connections")
         if self.tls_context is not None:
@@ -470,7 +473,7 @@ class Server:
 
     def address(self, client: Client) -> str:
         """A client as log lines begin with it before it has a name."""
-        return f"{host_port(client.ip, client.port)} - cid:{client.cid}"
+        return f"{join_host_port(client.ip, client.port)} - cid:{client.cid}"
 
     def log_client(self, client: Client, level: str, text: str) -> None:
         """A line about a client; level is a method of Log."""

@@ -128,26 +128,6 @@ def test_secrets_inside_maps_are_not_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "parts"),
-    [
-        ("h:5", ("h", "5")),
-        (":5", ("", "5")),
-        ("h:", ("h", "")),
-        ("[::1]:5", ("::1", "5")),
-        ("::1:5", None),
-        ("h", None),
-        ("[::1]", None),
-        ("[::1", None),
-        ("[h]x:5", None),
-        ("h]:5", None),
-        ("[[h]:5", None),
-    ],
-)
-def test_split_host_port(address: str, parts: tuple[str, str] | None) -> None:
-    assert gotext.split_host_port(address) == parts
-
-
-@pytest.mark.parametrize(
     ("text", "error"),
     [
         ("", 'strconv.Atoi: parsing "": invalid syntax'),

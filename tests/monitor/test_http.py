@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from natsc.monitor import connection, endpoints, http
-from natsc.monitor.http import Monitor, MonitorError, open_listener, start_monitor
+from natsc.monitor.http import Monitor, MonitorError, start_monitor
+from natsc.net.sockets import open_listener
 from tests.monitor.fakes import Account, Conn, Server
 
 HOST = b"Host: x\r\n"
@@ -310,8 +311,12 @@ def test_a_port_in_use() -> None:
     taken = open_listener("127.0.0.1", 0)
     port = taken.getsockname()[1]
     text = f"can't listen to the monitor port: listen tcp 127.0.0.1:{port}: bind: address already in use"
+
+    async def main() -> None:
+        await start_monitor(Server(http_port=port), asyncio.get_running_loop())
+
     with pytest.raises(MonitorError, match=text):
-        open_listener("127.0.0.1", port)
+        run(main())
     taken.close()
 
 
