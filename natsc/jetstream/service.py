@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from natsc._core import Client
     from natsc._core import Request as Received
+    from natsc.engine.account import Account
     from natsc.jetstream.store import Store
     from natsc.jetstream.streams import ManagedStream
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _API_SUBJECTS = tuple(
     f"$JS.API.{space}".encode()
     for space in (
-        "*", "STREAM.>", "META.>", "SERVER.>", "ACCOUNT.>", "CONSUMER.*",
+        "*", "INFO.>", "STREAM.>", "META.>", "SERVER.>", "ACCOUNT.>", "CONSUMER.*",
         *(f"CONSUMER.{word}.>" for word in (
             "CREATE", "DURABLE", "NAMES", "LIST", "INFO", "DELETE", "PAUSE", "UNPIN", "RESET", "LEADER", "PEER",
         )),
@@ -109,6 +110,7 @@ class JetStream:
         alone = not any(name != system for name in configured)
         for account in server.engine.accounts():
             if account.name == system:
+                self._open_system_door(account)
                 continue
             backend = self.accounts.get(account.name)
             if backend is None:
@@ -137,6 +139,26 @@ class JetStream:
 
         doors = [self.engine.subscribe(backend.account, subject, answer) for subject in _API_SUBJECTS]
         self._doors[backend.account.name] = doors
+
+    def _open_system_door(self, account: Account) -> None:
+        """The system account has no JetStream, and is told so."""
+        if account.name in self._doors:
+            return
+
+        def answer(received: Received) -> None:
+            from natsc.jetstream.api_system import dispatch_system
+
+            reply = dispatch_system(Request(text(received.subject), received.payload), self.purge_account)
+            if reply is not None and received.reply is not None:
+                self.outbox.reply_bytes(account, received.reply, reply.payload, reply.headers)
+
+        self._doors[account.name] = [self.engine.subscribe(account, b"$JS.API.>", answer)]
+
+    def purge_account(self, name: str) -> None:
+        """Deletes every stream of an account, if there is such an account."""
+        backend = self.accounts.get(name)
+        for stream in backend.streams() if backend is not None else ():
+            stream.delete()
 
     def open_store(self) -> Store:
         """The store, opened at its first use. Raises StoreError."""
