@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from natsc.config.gotext import GoError, parse_duration
+from natsc.config.values import is_valid_literal
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_request import header
 
@@ -11,8 +14,9 @@ if TYPE_CHECKING:
     from natsc.jetstream.stream_config import StreamConfig
 
 _SECOND = 1_000_000_000
-NEVER, INVALID, NONE = -1, -2, 0
+NEVER, INVALID = -1, -2
 _LINE = b"NATS/1.0"
+_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 _CLIENT_INFO = b"\r\nNats-Request-Info:"
 
 
@@ -28,19 +32,28 @@ def stripped(headers: bytes) -> bytes:
     return b"" if headers == _LINE + b"\r\n\r\n" else headers
 
 
-def refusal(headers: bytes, config: StreamConfig) -> int:
+def refusal(subject: str, headers: bytes, config: StreamConfig) -> int:
     """The number of the error that a rare header is answered with; 0 where the message may be stored."""
-    for name, allowed, error in (
-        ("Nats-Batch-Id", config.allow_atomic, errors.ATOMIC_PUBLISH_DISABLED),
-        ("Nats-Incr", config.allow_msg_counter, errors.MESSAGE_INCR_DISABLED),
-        ("Nats-Schedule", config.allow_msg_schedules, errors.MESSAGE_SCHEDULES_DISABLED),
-        ("Nats-Schedule-Next", False, errors.MESSAGE_SCHEDULES_SCHEDULER_INVALID),
-        ("Nats-Scheduler", False, errors.MESSAGE_SCHEDULES_SCHEDULER_INVALID),
-        ("Nats-Stream-Source", False, errors.MESSAGE_SOURCE_HDR_NOT_ALLOWED),
-    ):
-        if not allowed and header(headers, name):
-            return error
+    if not config.allow_atomic and header(headers, "Nats-Batch-Id"):
+        return errors.ATOMIC_PUBLISH_DISABLED
+    increment = header(headers, "Nats-Incr")
+    if increment:
+        return errors.MESSAGE_INCR_DISABLED if _NUMBER.fullmatch(increment) else errors.MESSAGE_INCR_INVALID
+    if header(headers, "Nats-Schedule"):
+        return errors.MESSAGE_SCHEDULES_DISABLED
+    following, scheduler = header(headers, "Nats-Schedule-Next"), header(headers, "Nats-Scheduler")
+    if following or scheduler:
+        return _schedule_refusal(subject, following, scheduler)
+    if header(headers, "Nats-Stream-Source"):
+        return errors.MESSAGE_SOURCE_HDR_NOT_ALLOWED
     return 0
+
+
+def _schedule_refusal(subject: str, following: str | None, scheduler: str | None) -> int:
+    """Only whoever ends a schedule names it; and there are no schedules."""
+    if following != "purge" or not scheduler or scheduler == subject or not is_valid_literal(scheduler):
+        return errors.MESSAGE_SCHEDULES_SCHEDULER_INVALID
+    return errors.MESSAGE_SCHEDULES_DISABLED
 
 
 def parse_ttl(text: str) -> int:
@@ -51,6 +64,4 @@ def parse_ttl(text: str) -> int:
         duration = parse_duration(text)
     except GoError:
         return int(text) * _SECOND if text.isascii() and text.isdigit() else INVALID
-    if duration == 0 and text.isdigit():
-        return NONE
     return duration // _SECOND * _SECOND if duration >= _SECOND else INVALID

@@ -678,10 +678,6 @@ cdef class Stream(Visible):
         """Whether a timer waits for the next expiry."""
         self.expiry_armed = armed
 
-    def last_present(self) -> int:
-        """The last sequence that has a message; 0 = none."""
-        return seqset_prev(&self.store.present, self.store.last_seq) if self.store.msgs else 0
-
     def last_at_most(self, bytes subject not None, uint64_t up_to) -> int:
         """The last sequence up to up_to on a literal subject; 0 = none."""
         cdef subject_t* state = self.store.subject_state(subject, len(subject))

@@ -146,7 +146,7 @@ class ManagedStream(Stream):
         from natsc.jetstream.rare import refusal, stripped
 
         headers = stripped(headers)
-        refused = refusal(headers, self.config)
+        refused = refusal(text(subject), headers, self.config)
         if refused:
             return refused
         if self._transform is not None:
@@ -273,8 +273,8 @@ class ManagedStream(Stream):
         return purged
 
     def remove(self, seq: int, erase: bool) -> bool:
-        if seq > self.store.last_seq and self.config.storage == FILE:
-            raise StoreError("stream store EOF")
+        if self.config.storage == FILE and not 0 < seq <= self.store.last_seq:
+            raise StoreError("stream store EOF" if seq else "no message found")
         return self.remove_message(seq)
 
     def _message(self, found: tuple[int, int, bytes, bytes, bytes] | None) -> StoredMessage | None:
@@ -292,7 +292,8 @@ class ManagedStream(Stream):
         return self._message(found)
 
     def last_message(self, subject: str) -> StoredMessage | None:
-        seq = self.last_present() if subject in ("", ">") else self.last_of(raw(subject))
+        # Of everything it is the one with the last sequence, or none.
+        seq = self.store.last_seq if subject in ("", ">") else self.last_of(raw(subject))
         return self._message(self.store.get_bytes(seq)) if seq else None
 
     def last_messages(self, filters: list[str], seq: int, up_to: int, limit: int) -> list[StoredMessage] | None:

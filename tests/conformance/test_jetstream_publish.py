@@ -1,0 +1,175 @@
+"""What streams do with what is published to them: every answer, and the stream's state afterwards, as nats-server's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from natsc.jetstream.api import PREFIX
+from natsc.jetstream.api_request import header_block
+from tests.conformance.harness import Server
+from tests.jetstream.client import Client
+
+TIMES = re.compile(rb'"(ts|created|first_ts|last_ts|time)":"2[^"]*"|(Nats-Time-Stamp: )\S+')
+
+Step = tuple[str, bytes, bytes]
+
+INFO: Step = (f"{PREFIX}STREAM.INFO.S", b"", b"")
+
+
+def put(subject: str = "s.a", data: bytes = b"x", **headers: str) -> Step:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return subject, data, header_block(names) if names else b""
+
+
+def api(operation: str, **body: Any) -> Step:
+    return f"{PREFIX}{operation}", json.dumps(body).encode() if body else b"", b""
+
+
+def get(seq: int) -> Step:
+    return api("STREAM.MSG.GET.S", seq=seq)
+
+
+def each(count: int, subjects: int, size: int = 0) -> list[Step]:
+    return [put(f"s.{number % subjects}", b"q" * number * size or b"x") for number in range(count)]
+
+
+def block(headers: bytes, data: bytes = b"x") -> Step:
+    return "s.a", data, headers
+
+
+ROLL_UP = {"allow_rollup_hdrs": True}
+
+# name: (configuration, steps); the configuration is updated by a step that is a dict.
+CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "plain": ({}, [put(), put(data=b""), put(data=b"z" * 100), put("s.b"), put("t.a")]),
+    "message ids": ({}, [
+        put(Nats_Msg_Id="a"), put(Nats_Msg_Id="a"), put(Nats_Msg_Id="b"),
+        put(Nats_Msg_Id="a", Nats_Expected_Last_Sequence="9"), put(Nats_Msg_Id="a", Nats_Expected_Last_Msg_Id="9"),
+        put(Nats_Expected_Last_Msg_Id="b"), put(Nats_Expected_Last_Msg_Id="b"), put(Nats_Expected_Last_Msg_Id="z<>"),
+    ]),
+    "expectations": ({}, [
+        put(), put(Nats_Expected_Stream="S"), put(Nats_Expected_Stream="T"), put(Nats_Expected_Last_Sequence="2"),
+        put(Nats_Expected_Last_Sequence="2"), put(Nats_Expected_Last_Sequence="0"),
+        put(Nats_Expected_Last_Sequence="x"), put(Nats_Expected_Last_Sequence=""),
+        put(Nats_Expected_Last_Sequence="-1"), put(Nats_Expected_Last_Subject_Sequence="0"),
+        put("s.b", Nats_Expected_Last_Subject_Sequence="0"), put("s.b", Nats_Expected_Last_Subject_Sequence="5"),
+        put("s.b", Nats_Expected_Last_Subject_Sequence="x"),
+        put("s.c", Nats_Expected_Last_Subject_Sequence="6", Nats_Expected_Last_Subject_Sequence_Subject="s.*"),
+        put("s.c", Nats_Expected_Last_Subject_Sequence="0", Nats_Expected_Last_Subject_Sequence_Subject="s.z"),
+        put("s.c", Nats_Expected_Last_Subject_Sequence_Subject="s.z"),
+        put("s.c", Nats_Expected_Last_Subject_Sequence="6", Nats_Expected_Last_Subject_Sequence_Subject="s.b.>"),
+    ]),
+    "max_msgs": ({"max_msgs": 3}, each(5, 5)),
+    "max_msgs, new ones refused": ({"max_msgs": 3, "discard": "new"}, each(5, 5)),
+    "max_bytes": ({"max_bytes": 200}, [*each(9, 9, 9), put(data=b"z" * 300)]),
+    "max_bytes, new ones refused": ({"max_bytes": 200, "discard": "new"}, each(9, 9, 9)),
+    "max_msgs_per_subject": ({"max_msgs_per_subject": 2}, each(9, 2)),
+    "max_msgs_per_subject, new ones refused": (
+        {"max_msgs_per_subject": 2, "discard": "new", "discard_new_per_subject": True, **ROLL_UP},
+        [*each(6, 2), put("s.0", Nats_Rollup="sub")],
+    ),
+    "a message takes its subject's place": (
+        {"max_msgs_per_subject": 2, "discard": "new", "max_msgs": 3}, [*each(6, 2), put("s.9"), put("s.0")],
+    ),
+    "a message takes its subject's bytes": (
+        {"max_msgs_per_subject": 1, "discard": "new", "max_bytes": 100}, each(9, 3, 5),
+    ),
+    "max_msg_size": ({"max_msg_size": 10}, [put(data=b"x" * 10), put(data=b"x" * 11), put(data=b"", A="b")]),
+    "headers of 64 KiB": ({}, [put(A="x" * 66000)]),
+    "rollups": (ROLL_UP, [
+        *each(9, 3), put("s.1", Nats_Rollup="sub"), INFO, put("s.1", Nats_Rollup="SUB"), put("s.2", Nats_Rollup="all"),
+        INFO, put(Nats_Rollup="bad"), put(Nats_Rollup=""),
+    ]),
+    "no rollups": ({}, [put(Nats_Rollup="sub"), put(Nats_Rollup="x")]),
+    "no purges": ({"deny_purge": True}, [put(Nats_Rollup="sub"), api("STREAM.PURGE.S")]),
+    "TTLs are off": ({}, [put(Nats_TTL=text) for text in ("1s", "x", "0", "never")]),
+    "TTLs are on": ({"allow_msg_ttl": True}, [
+        put(Nats_TTL=text)
+        for text in ("100s", "x", "0", "never", "10ms", "-1", "5", "-5s", "1500ms", "NEVER", "0s", "")
+    ]),
+    "features that are off": ({}, [
+        put(Nats_Incr="1"), put(Nats_Incr="x"), put(Nats_Batch_Id="1"), put(Nats_Schedule="@at 2020-01-01T00:00:00Z"),
+        put(Nats_Schedule="x"), put(Nats_Schedule_Next="purge"), put(Nats_Schedule_Next="x"), put(Nats_Scheduler="x"),
+        put(Nats_Stream_Source="x"), put(Nats_Schedule_Next="purge", Nats_Scheduler="s.q"),
+        put(Nats_Request_Info="{}"), get(1), put(Nats_Request_Info="{}", A="b"), get(2),
+    ]),
+    "statuses in headers": ({}, [
+        block(b"NATS/1.0 503 Foo\r\n\r\n"), get(1), block(b"NATS/1.0 503\r\nA: b\r\n\r\n"), get(2),
+        block(b"NATS/1.0\r\n\r\n"), get(3),
+    ]),
+    "sealed": ({}, [
+        put(), {"sealed": True}, put(), api("STREAM.PURGE.S"), api("STREAM.MSG.DELETE.S", seq=1), {"sealed": False},
+    ]),
+    "nobody is interested": ({"retention": "interest"}, [put(), put(Nats_Msg_Id="1"), put(Nats_Msg_Id="1")]),
+    "a transform": (
+        {"subject_transform": {"src": "s.*.x", "dest": "t.{{wildcard(1)}}"}},
+        [put("s.q.x"), put("s.z"), get(1), get(2)],
+    ),
+    "republished": (
+        {"republish": {"src": "s.*", "dest": "inbox.r.{{wildcard(1)}}"}},
+        [put("s.q"), put("s.q", A="b"), put("s.q.z")],
+    ),
+    "first_seq": ({"first_seq": 100}, [
+        INFO, put(), put(), INFO, api("STREAM.PURGE.S"), INFO, put(), INFO, api("STREAM.PURGE.S", seq=200), INFO, put(),
+    ]),
+    "purges": ({}, [
+        *each(20, 3), api("STREAM.PURGE.S", filter="s.1", keep=2), INFO, api("STREAM.PURGE.S", seq=9), INFO,
+        api("STREAM.PURGE.S", filter="s.0", seq=14), INFO, api("STREAM.PURGE.S", keep=3), INFO,
+        api("STREAM.PURGE.S", filter="nope"), api("STREAM.PURGE.S", seq=10, filter="s.*"), INFO, api("STREAM.PURGE.S"),
+        INFO, put(),
+    ]),
+    "deletes": ({}, [
+        *each(9, 3), *(api("STREAM.MSG.DELETE.S", seq=seq) for seq in (1, 2, 9, 5, 5, 99, 0)), INFO,
+        api("STREAM.INFO.S", deleted_details=True, subjects_filter=">"),
+        api("STREAM.MSG.DELETE.S", seq=3, no_erase=True), INFO,
+        *(api("STREAM.MSG.GET.S", last_by_subj=subject) for subject in ("s.2", "s.1", ">")),
+        api("STREAM.MSG.GET.S", next_by_subj="s.1", seq=3),
+    ]),
+    "limits that come later": ({}, [*each(9, 3), {"max_msgs_per_subject": 1}, INFO, {"max_msgs": 2}]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    config = 'server_name: srv\njetstream {{ store_dir: "{}" }}\n'
+    running = [Server(kind, config.format(tmp_path_factory.mktemp("store"))) for kind in ("nats-server", "natsc")]
+    yield running
+    for server in running:
+        server.close()
+
+
+@pytest.mark.parametrize("storage", ["file", "memory"])
+@pytest.mark.parametrize("name", CASES)
+def test_answers_and_state(name: str, storage: str, servers: list[Server]) -> None:
+    given, steps = CASES[name]
+    config = {"name": "S", "subjects": ["s.>"], "storage": storage, **given}
+    with Client(servers[0].port) as reference, Client(servers[1].port) as ours:
+        for client in (reference, ours):
+            client.request(f"{PREFIX}STREAM.DELETE.S")
+            while b"did_create" not in client.request(f"{PREFIX}STREAM.CREATE.S", json.dumps(config).encode()).payload:
+                pass  # the folder of streams went away in this moment, with the last stream before
+        for step in (*steps, INFO):
+            if isinstance(step, dict):
+                config.update(step)
+                step = (f"{PREFIX}STREAM.UPDATE.S", json.dumps(config).encode(), b"")
+            wanted, got = (client.request(*step) for client in (reference, ours))
+            shown = f"{step[0]} {step[2]!r}"
+            assert TIMES.sub(b"T", got.payload) == TIMES.sub(b"T", wanted.payload), shown
+            assert TIMES.sub(b"T", got.headers) == TIMES.sub(b"T", wanted.headers), shown
+        assert ours.unexpected == reference.unexpected
+
+
+def test_a_stream_without_acknowledgements(servers: list[Server]) -> None:
+    with Client(servers[1].port) as ours:
+        ours.request(f"{PREFIX}STREAM.DELETE.S")
+        config = {"name": "S", "subjects": ["s.>"], "no_ack": True}
+        ours.request(f"{PREFIX}STREAM.CREATE.S", json.dumps(config).encode())
+        ours.send("s.a", b"x")
+        ours.send("s.a", b"x", header_block({"Nats-Expected-Last-Sequence": "7"}))
+        assert b'"messages":1,' in ours.request(f"{PREFIX}STREAM.INFO.S").payload
+        assert ours.unexpected == []
