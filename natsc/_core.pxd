@@ -20,6 +20,7 @@ cdef class Engine:
     cdef readonly bint frozen           # tests: the clock stands still
     cdef int64_t offset_ns              # tests: how far the clock was advanced
     cdef char* shared                   # the read buffer of all connections
+    cdef bint turn_due                  # run_due_turn will be called
     cdef list requests                  # what internal subscriptions received this turn
     cdef public object release          # called with a Client that end_turn closed
 
@@ -27,6 +28,7 @@ cdef class Engine:
     cdef Client new_client(self, Account account, bint internal)
     cdef Py_ssize_t feed(self, client_t* c, Py_ssize_t n) noexcept
     cdef void consume_tail(self, client_t* c) noexcept
+    cdef bint has_work(self) noexcept
     cdef void end_turn_c(self)
     cdef void flush_dirty(self)
     cdef void close_out(self, Client h)

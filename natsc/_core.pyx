@@ -295,6 +295,16 @@ cdef class Engine:
     def end_turn(self) -> None:
         self.end_turn_c()
 
+    def run_due_turn(self) -> None:
+        """The end of a turn that small reads have put off (natsc/net/protocol.pyx)."""
+        self.turn_due = False
+        self.end_turn_c()
+
+    cdef bint has_work(self) noexcept:
+        """Whether end_turn would do anything."""
+        cdef engine_t* e = &self.e
+        return e.num_dirty != 0 or e.jobs != NULL or e.sub_graves != NULL or len(self.requests) != 0
+
     cdef void end_turn_c(self):
         cdef engine_t* e = &self.e
         while True:

@@ -4,6 +4,9 @@ A plain TCP connection reads into the engine's shared buffer and sends from its 
 on the descriptor; what the socket doesn't take goes to the transport, which calls when it is through. Everything else (a
 PROXY header, TLS, an in-process pipe) puts a Stage in front: it gets the raw input, gives plaintext, and wraps output.
 
+A turn of the engine ends after a big read, but after small ones only when the loop has read all that was there: what many
+connections say to one (requests, answers) leaves in one system call.
+
 Back-pressure: a publisher stops being read while a client that it sent to owes more than the engine's stall_at and still
 makes progress; after STALL_PROBE without progress nobody waits for that client any more (until it moves again). A client
 whose socket takes nothing for write_deadline is closed.
@@ -64,6 +67,7 @@ cdef extern from "arpa/inet.h" nogil:
 
 cdef enum:
     SHARED_SIZE = 262144        # the engine's read buffer
+    SMALL_READ = 16384          # bytes; below it the turn waits for what else the loop has to read
 STALL_PROBE = 0.05              # seconds a blocked client may stand still before publishers go on without it
 CLOSE_GRACE = 0.1               # seconds a closing connection has to take what is queued
 
@@ -196,7 +200,11 @@ cdef class Connection:
         if unlikely(c.closing):
             return
         self.engine.feed(c, n)
-        self.engine.end_turn_c()
+        if n >= SMALL_READ:
+            self.engine.end_turn_c()
+        elif not self.engine.turn_due and self.engine.has_work():
+            self.engine.turn_due = True
+            self.listener.loop.call_soon(self.engine.run_due_turn)
         if unlikely(c.suspended) and self.transport is not None:
             self.transport.pause_reading()
         if unlikely(self.engine.e.stalled_on != NULL):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,11 +46,12 @@ class Transport:
 
 
 class Connection:
-    """A client of a world that reads and writes through a protocol. Also what the protocol takes for its listener."""
+    """A client of a world that reads and writes through a protocol. Also what that takes for its listener and its loop."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.engine = world.engine
+        self.loop = self
         self.transport = Transport()
         self.protocol = ClientProtocol(self)
         self.protocol.connection_made(self.transport)
@@ -57,6 +60,10 @@ class Connection:
         self.client = client
         world.peers[client.cid] = Peer(world, client, "c")
         world.peers[client.cid].blocked = True
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """A loop that has nothing else to do."""
+        callback()
 
     def accepted(self, protocol: ClientProtocol) -> None:
         pass

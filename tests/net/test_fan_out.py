@@ -39,3 +39,20 @@ async def test_every_subscriber_gets_every_message_in_order(subscribers: int, me
         await writer.drain()
         await asyncio.gather(*tasks)
         writer.close()
+
+
+async def test_what_several_clients_say_at_once_leaves_in_one_piece() -> None:
+    """Small reads of one turn of the loop end in one write to each receiver."""
+    async with natsc.Server() as server:
+        port = server.ports["nats"]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await reader.readline()
+        writer.write(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB foo 1\r\nPING\r\n')
+        await reader.readuntil(b"PONG\r\n")
+        senders = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        for number, (_, sender) in enumerate(senders):
+            sender.write(b'CONNECT {"verbose":false,"pedantic":false}\r\nPUB foo 1\r\n%d\r\n' % number)
+        said = [await reader.readline() + await reader.readline() for _ in senders]
+        assert sorted(said) == [b"MSG foo 1 1\r\n%d\r\n" % number for number in range(5)]
+        for _, closing in [*senders, (reader, writer)]:
+            closing.close()
