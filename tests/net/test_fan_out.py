@@ -41,8 +41,8 @@ async def test_every_subscriber_gets_every_message_in_order(subscribers: int, me
         writer.close()
 
 
-async def test_what_several_clients_say_at_once_leaves_in_one_piece() -> None:
-    """Small reads of one turn of the loop end in one write to each receiver."""
+async def test_what_several_clients_say_at_once_all_arrives() -> None:
+    """Small reads of one turn of the loop leave together; none is forgotten."""
     async with natsc.Server() as server:
         port = server.ports["nats"]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
