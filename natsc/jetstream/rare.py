@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from natsc.config.gotext import GoError, parse_duration
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000_000
 NEVER, INVALID = -1, -2
 _LINE = b"NATS/1.0"
+_NOT_WITH_COUNTERS = (
+    "Nats-Rollup", "Nats-Expected-Stream", "Nats-Expected-Last-Msg-Id", "Nats-Expected-Last-Subject-Sequence-Subject",
+    "Nats-Expected-Last-Sequence", "Nats-Expected-Last-Subject-Sequence",
+)  # fmt: skip
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 _CLIENT_INFO = b"\r\nNats-Request-Info:"
 
@@ -37,7 +42,7 @@ def refusal(subject: str, headers: bytes, config: StreamConfig) -> int:
     if not config.allow_atomic and header(headers, "Nats-Batch-Id"):
         return errors.ATOMIC_PUBLISH_DISABLED
     increment = header(headers, "Nats-Incr")
-    if increment:
+    if increment and not config.allow_msg_counter:
         return errors.MESSAGE_INCR_DISABLED if _NUMBER.fullmatch(increment) else errors.MESSAGE_INCR_INVALID
     if header(headers, "Nats-Schedule"):
         return errors.MESSAGE_SCHEDULES_DISABLED
@@ -54,6 +59,46 @@ def _schedule_refusal(subject: str, following: str | None, scheduler: str | None
     if following != "purge" or not scheduler or scheduler == subject or not is_valid_literal(scheduler):
         return errors.MESSAGE_SCHEDULES_SCHEDULER_INVALID
     return errors.MESSAGE_SCHEDULES_DISABLED
+
+
+def count(headers: bytes, body: bytes, last: tuple[bytes, bytes] | None) -> tuple[bytes, bytes, bytes] | int:
+    """(headers, body, what the answer adds) of a message that increments a counter, or the number of an error.
+
+    `last`: headers and body of the counter's last message, None where there is none.
+    """
+    increment = header(headers, "Nats-Incr")
+    if increment and not _NUMBER.fullmatch(increment):
+        return errors.MESSAGE_INCR_INVALID
+    if not increment:
+        return errors.MESSAGE_INCR_MISSING
+    if body:
+        return errors.MESSAGE_INCR_PAYLOAD
+    if any(header(headers, name) for name in _NOT_WITH_COUNTERS):
+        return errors.MESSAGE_INCR_INVALID
+    value = 0
+    if last is not None:
+        try:
+            value = int(json.loads(last[1])["val"])
+        except (ValueError, KeyError, TypeError):
+            return errors.MESSAGE_COUNTER_BROKEN
+        sources = header(last[0], "Nats-Counter-Sources")
+        if sources:
+            headers = _without(headers, "Nats-Counter-Sources")[:-2] + f"Nats-Counter-Sources: {sources}\r\n\r\n".encode()
+    value += int(increment)
+    return headers, b'{"val":"%d"}' % value, b',"val":"%d"' % value
+
+
+def with_ttl_at_least(headers: bytes, least: int) -> bytes:
+    """A header block whose TTL, if it has one, isn't below `least` ns: markers must outlive what they mark."""
+    given = header(headers, "Nats-TTL")
+    if not given or not 0 < parse_ttl(given) < least // _SECOND * _SECOND:
+        return headers
+    return _without(headers, "Nats-TTL")[:-2] + b"Nats-TTL: %d\r\n\r\n" % (least // _SECOND)
+
+
+def _without(headers: bytes, name: str) -> bytes:
+    start = headers.find(f"\r\n{name}:".encode())
+    return headers if start < 0 else headers[:start] + headers[headers.find(b"\r\n", start + 2) :]
 
 
 def parse_ttl(text: str) -> int:

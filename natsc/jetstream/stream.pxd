@@ -86,6 +86,9 @@ cdef class Stream(Visible):
     cdef bytes last_msg_id
     cdef heap_t ttls                        # when messages with a TTL expire
     cdef bint expiry_armed
+    cdef bint markers                       # where a subject's last message expires a marker takes its place
+    cdef uint64_t age_floor                 # messages below never expire (TTL "never")
+    cdef bytes ack_more                     # what stands behind the sequence in the answer to the message in hand
     cdef Usage account_usage
     cdef Usage server_usage
     cdef uint64_t counted                   # bytes that the usages have of this stream
@@ -112,6 +115,7 @@ cdef class Stream(Visible):
                            const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept
     cdef const char* refuses_new(self, const char* subject, Py_ssize_t n, int64_t size, bint rolls_up) noexcept
     cdef bint remove_expired(self, uint64_t seq) noexcept
+    cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept
     cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept
     cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept

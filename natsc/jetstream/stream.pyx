@@ -131,7 +131,7 @@ cdef class Stream(Visible):
         self.account_usage = account_usage
         self.server_usage = server_usage
         dedupe_init(&self.dedupe, self.engine.e.seed)
-        self.last_msg_id = b""
+        self.last_msg_id = self.ack_more = b""
         self.settle()
 
     def __dealloc__(self):
@@ -162,6 +162,7 @@ cdef class Stream(Visible):
         self.sealed = config.sealed
         self.rollup_allowed = config.allow_rollup_hdrs and not config.deny_purge
         self.ttl_allowed = config.allow_msg_ttl
+        self.markers = config.subject_delete_marker_ttl > 0
         if self.duplicates_ns <= 0:
             dedupe_clear(&self.dedupe)
 
@@ -214,18 +215,26 @@ cdef class Stream(Visible):
 
     def ingest_special(self, bytes subject, bytes headers, bytes body, bytes reply) -> None:
         """A message that isn't stored as it came, or that may have to be refused for rare reasons."""
-        cdef headers_t h
         changed = self.on_special(subject, headers, body)
         if type(changed) is int:
             self.refuse(reply, len(reply), changed, {})
             return
-        subject, headers = changed
+        subject, headers, body, self.ack_more = changed
+        self.store_special(subject, headers, body, reply)
+        self.ack_more = b""
+
+    def store_special(self, bytes subject, bytes headers, bytes body, bytes reply) -> None:
+        """Take a message as it is, whoever made it."""
+        cdef headers_t h
         headers_scan(headers, len(headers), &h)
         self.accept(subject, len(subject), headers, len(headers), body, len(body), reply, len(reply), &h)
 
     def on_special(self, bytes subject, bytes headers, bytes body):
-        """(subject, headers) to store, or the number of an error. See natsc/jetstream/streams.py."""
-        return subject, headers
+        """(subject, headers, body, what the answer adds) to store, or the number of an error.
+
+        See natsc/jetstream/streams.py.
+        """
+        return subject, headers, body, b""
 
     cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
                      Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept:
@@ -283,7 +292,7 @@ cdef class Stream(Visible):
         if self.special:
             self.on_stored(subject[:n], hdr[:hdr_len], body[:body_len], seq, ts, before)
         if reply_len and not self.no_ack:
-            self.acknowledge(reply, reply_len, seq, NULL, 0)
+            self.acknowledge(reply, reply_len, seq, self.ack_more, len(self.ack_more))
 
     def on_stored(self, bytes subject, bytes headers, bytes body, uint64_t seq, int64_t ts, uint64_t before) -> None:
         """A message was stored in a stream that is special; before: the last one on its subject until then."""
@@ -506,9 +515,10 @@ cdef class Stream(Visible):
     def next_expiry(self) -> int:
         """When the first message expires, wall clock ns; 0 = never."""
         cdef int64_t when = 0
+        cdef int64_t first = 0
         self.outbox.touch()
-        if self.max_age_ns and self.store.msgs:
-            when = self.store.first_ts() + self.max_age_ns
+        if self.max_age_ns and self.next_aged(&first):
+            when = first + self.max_age_ns
         if self.ttls.count and (when == 0 or self.ttls.items[0].when_ns < when):
             when = self.ttls.items[0].when_ns
         return when
@@ -516,16 +526,15 @@ cdef class Stream(Visible):
     def expire(self, int64_t now_ns) -> bool:
         """Remove what is too old, a bounded number of messages. False where there may be more."""
         cdef int left = EXPIRE_BUDGET
-        cdef int64_t first
+        cdef int64_t first = 0
+        cdef uint64_t seq
         while left and self.ttls.count and self.ttls.items[0].when_ns <= now_ns:
             self.remove_expired(heap_pop(&self.ttls))
             left -= 1
         if self.max_age_ns:
-            while left and self.store.msgs:
-                first = self.store.first_ts()
-                if self.store.msgs == 0 or first + self.max_age_ns > now_ns:
-                    break
-                if not self.remove_expired(self.store.first_seq):
+            while left:
+                seq = self.next_aged(&first)
+                if seq == 0 or first + self.max_age_ns > now_ns or not self.remove_expired(seq):
                     break
                 left -= 1
         if self.duplicates_ns > 0:
@@ -533,8 +542,48 @@ cdef class Stream(Visible):
         self.settle()
         return left > 0
 
+    cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept:
+        """The oldest message that grows too old, and its time; 0 = none."""
+        cdef uint64_t seq = self.store.first_seq
+        cdef uint64_t resume = 0
+        cdef stored_t m
+        cdef headers_t h
+        if not self.ttl_allowed:
+            ts_ns[0] = self.store.first_ts()
+            return self.store.first_seq if self.store.msgs else 0
+        seq = max(seq, self.age_floor)
+        while self.store.msgs:
+            seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
+            if seq == 0:
+                break
+            headers_scan(m.hdr, m.hdr_len, &h)
+            if h.ttl.n == 0 or not lower_is(&h.ttl, b"never", 5):
+                ts_ns[0] = m.ts_ns
+                return seq
+            seq += 1
+            self.age_floor = seq
+        return 0
+
     cdef bint remove_expired(self, uint64_t seq) noexcept:
+        """Remove a message, and leave a marker where it is the last one of its subject. False where it isn't there."""
+        cdef stored_t m
+        cdef subject_t* state
+        cdef bytes subject
+        if self.markers and self.store.get(seq, &m):
+            state = self.store.subject_state(m.subject, m.subject_len)
+            if state != NULL and state.count == 1 and not self.is_marker(m.hdr[:m.hdr_len]):
+                subject = m.subject[:m.subject_len]
+                self.store_marker(subject)
+                if not self.store.has(seq):
+                    return True
         return self.remove_seq(seq, None)
+
+    def is_marker(self, bytes headers) -> bool:
+        """Whether a message only says that its subject is gone. See natsc/jetstream/streams.py."""
+        return False
+
+    def store_marker(self, bytes subject) -> None:
+        """Store a marker, which rolls up its subject. See natsc/jetstream/streams.py."""
 
     # For consumers.
 
@@ -677,6 +726,11 @@ cdef class Stream(Visible):
     def set_armed(self, bint armed) -> None:
         """Whether a timer waits for the next expiry."""
         self.expiry_armed = armed
+
+    def count_of(self, bytes subject not None) -> int:
+        """How many messages a literal subject has."""
+        cdef subject_t* state = subjects_find(&self.store.subjects, subject, len(subject))
+        return state.count if state != NULL else 0
 
     def last_at_most(self, bytes subject not None, uint64_t up_to) -> int:
         """The last sequence up to up_to on a literal subject; 0 = none."""

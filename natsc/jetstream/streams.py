@@ -6,6 +6,7 @@ refused here (check_supported), never ignored.
 
 from __future__ import annotations
 
+from natsc.config.subject_mapping import has_wildcard
 from natsc.jetstream import advisories
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
@@ -28,9 +29,9 @@ _NS = 1_000_000_000
 CONSUMER_KEY = b"config/"
 # What is not had yet: (attribute of StreamConfig, how it is called).
 _MISSING = (
-    ("mirror", "mirrors"), ("sources", "sources"), ("allow_msg_counter", "message counters"),
+    ("mirror", "mirrors"), ("sources", "sources"),
     ("allow_atomic", "atomic batch publishing"), ("allow_batched", "fast batch publishing"),
-    ("allow_msg_schedules", "message schedules"), ("subject_delete_marker_ttl", "subject delete markers"),
+    ("allow_msg_schedules", "message schedules"),
 )  # fmt: skip
 
 
@@ -83,7 +84,13 @@ class ManagedStream(Stream):
         domain = self.owner.domain
         prefix = encode({"stream": config.name, **({"domain": domain} if domain else {})})[:-1] + b',"seq":'
         failure = self._error(config.name, ApiError(errors.STREAM_STORE_FAILED, err="store failed"))
-        self.apply(config, prefix, failure, self._transform is not None or self._republish is not None)
+        special = (
+            self._transform is not None
+            or self._republish is not None
+            or config.subject_delete_marker_ttl > 0
+            or config.allow_msg_counter
+        )
+        self.apply(config, prefix, failure, special)
 
     @staticmethod
     def _error(name: str, error: ApiError) -> bytes:
@@ -142,16 +149,39 @@ class ManagedStream(Stream):
 
     # Messages on their way in
 
-    def on_special(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes] | int:
-        from natsc.jetstream.rare import refusal, stripped
+    def on_special(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes] | int:
+        from natsc.jetstream import rare
 
-        headers = stripped(headers)
-        refused = refusal(text(subject), headers, self.config)
-        if refused:
-            return refused
         if self._transform is not None:
             subject = self._transform.apply(subject) or subject
-        return subject, headers
+        headers = rare.stripped(headers)
+        refused = rare.refusal(text(subject), headers, self.config)
+        if refused:
+            return refused
+        more = b""
+        if self.config.allow_msg_counter:
+            last = self.store.get_bytes(self.last_of(subject))
+            self.outbox.end_soon()
+            counted = rare.count(headers, body, last[3:] if last is not None else None)
+            if isinstance(counted, int):
+                return counted
+            headers, body, more = counted
+        marker_ttl = self.config.subject_delete_marker_ttl
+        if marker_ttl > 0 and self.config.max_msgs_per_subject != 1:
+            headers = rare.with_ttl_at_least(headers, marker_ttl)
+        return subject, headers, body, more
+
+    def is_marker(self, headers: bytes) -> bool:
+        from natsc.jetstream.api_request import header
+
+        return bool(header(headers, "Nats-Marker-Reason")) or header(headers, "KV-Operation") == "PURGE"
+
+    def store_marker(self, subject: bytes) -> None:
+        from natsc.config.gotext import format_duration
+
+        ttl = format_duration(self.config.subject_delete_marker_ttl // _NS * _NS)
+        block = f"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: {ttl}\r\nNats-Rollup: sub\r\n\r\n"
+        self.store_special(subject, raw(block), b"", b"")
 
     def on_stored(self, subject: bytes, headers: bytes, body: bytes, seq: int, ts: int, before: int) -> None:
         if self._republish is None:
@@ -174,6 +204,8 @@ class ManagedStream(Stream):
 
     def last_of(self, filter: bytes) -> int:
         """The last sequence on subjects in a filter, 0 for none."""
+        if not has_wildcard(text(filter)):
+            return self.last_at_most(filter, self.store.last_seq)
         return max((last for _, last, _ in self.store.subjects_state(filter).values()), default=0)
 
     # Age
@@ -256,6 +288,10 @@ class ManagedStream(Stream):
         return state
 
     def subjects_totals(self, filter: str) -> dict[str, int]:
+        self.outbox.end_soon()
+        if not has_wildcard(filter):
+            count = self.count_of(raw(filter))
+            return {filter: count} if count else {}
         return {text(subject): count for subject, (_, _, count) in self.store.subjects_state(raw(filter)).items()}
 
     def mirror_info(self) -> SourceInfo | None:

@@ -130,6 +130,17 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
         *(api("STREAM.MSG.GET.S", last_by_subj=subject) for subject in ("s.2", "s.1", ">")),
         api("STREAM.MSG.GET.S", next_by_subj="s.1", seq=3),
     ]),
+    "counters": ({"allow_msg_counter": True}, [
+        put(data=b"", Nats_Incr="1"), put(data=b"", Nats_Incr="+41"), put(data=b"", Nats_Incr="-50"),
+        put(data=b"", Nats_Incr="x"), put(data=b"x", Nats_Incr="1"), put(data=b""),
+        put(data=b"", Nats_Incr="1", Nats_Rollup="sub"), put(data=b"", Nats_Incr="1", Nats_Expected_Last_Sequence="3"),
+        put("s.b", b"", Nats_Incr="100000000000000000000000000000"), put("s.b", b"", Nats_Incr="1"),
+        put("s.b", b"", Nats_Incr="1", Nats_Msg_Id="a"), put("s.b", b"", Nats_Incr="1", Nats_Msg_Id="a"),
+        get(1), get(2), get(3), get(5),
+    ]),
+    "markers": ({"subject_delete_marker_ttl": 60_000_000_000}, [
+        put(Nats_TTL="1s"), get(1), put(Nats_TTL="61s"), get(2), put(Nats_TTL="never"), get(3), put(Nats_TTL="x"),
+    ]),
     "limits that come later": ({}, [*each(9, 3), {"max_msgs_per_subject": 1}, INFO, {"max_msgs": 2}]),
 }  # fmt: skip
 
