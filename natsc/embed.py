@@ -233,7 +233,7 @@ class Server:
         account.users.append(User(username=user, password=password, account=account))
         self._made[name] = account
         try:
-            self._reload()
+            self._reload(everyone=False)
         except BaseException:
             del self._made[name]
             raise
@@ -242,7 +242,7 @@ class Server:
     def remove_account(self, name: str) -> None:
         """Forgets an account that account() made, and closes its connections. Raises KeyError where there is none."""
         del self._made[name]
-        self._reload()
+        self._reload(everyone=False)
 
     def reset(self) -> None:
         """For the next test: closes every connection, forgets the accounts made at run time and the closed connections.
@@ -256,7 +256,7 @@ class Server:
         core.engine.end_turn()
         if self._made:
             self._made.clear()
-            self._reload()
+            self._reload(everyone=False)
         core.closed.clear()
 
     # Options
@@ -266,13 +266,13 @@ class Server:
             raise RuntimeError("the server is not running")
         return self._core
 
-    def _reload(self) -> None:
+    def _reload(self, *, everyone: bool = True) -> None:
         from natsc.server.reload import reload
 
         core, new = self._running(), self._with_made(self._configured.copy())
         if self._anonymous is not None and self._anonymous.username in (core.options.no_auth_user, new.no_auth_user):
             core.options.no_auth_user = new.no_auth_user  # a file couldn't change it: this one is ours
-        reload(core, new)
+        reload(core, new, everyone=everyone)
 
     def _read(self) -> Options:
         """The options that path, config and keywords give. Raises ConfigError."""

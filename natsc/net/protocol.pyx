@@ -229,6 +229,8 @@ cdef class Connection:
                 self.transport.resume_reading()
 
     def eof_received(self):
+        if self.engine.turn_due:
+            self.engine.end_turn_c()        # the answers to what the peer said before
         return False
 
     def connection_lost(self, exc):

@@ -1,15 +1,19 @@
 """A changed configuration for a server that runs (SIGHUP).
 
 DESIGN. All or nothing: everything that can fail (reading and checking the file, what natsc/server/reload_fields.py
-refuses, loading certificates, opening a new log) is done first; what comes then doesn't fail. Authentication that
-didn't change closes nobody, and costs nothing. Where it did, each connection that the change concerns is looked at:
+refuses, loading certificates, opening a new log) is done first; what comes then doesn't fail. Then each connection is
+looked at:
 
-1. Its user is gone, or lives in another account: closed as "Client Closed", it comes back where it belongs.
-2. It would not be let in any more: closed with -ERR 'Authorization Violation'.
-3. Otherwise it gets its new permissions, and loses the subscriptions that they don't allow.
+1. Its user is gone, or lives in another account, or it named a user where there is no table of users (whether or not
+   anything changed): closed as "Client Closed", it comes back where it belongs.
+2. It would not be let in any more, or hasn't sent CONNECT yet where it must: closed with -ERR 'Authorization
+   Violation'.
+3. Otherwise, where the change concerns it, it gets its new permissions and loses the subscriptions that they don't
+   allow.
+4. It has as many subscriptions as it may, or more: closed with -ERR 'maximum subscriptions exceeded'.
 
 A password that is compared with a bcrypt hash is compared on a thread: until that is done the connection keeps what it
-had. A connection that hasn't sent CONNECT yet where it must is left alone: its CONNECT is judged by the new rules.
+had.
 """
 
 from __future__ import annotations
@@ -61,8 +65,11 @@ def reload_from_file(server: Server) -> bool:
     return True
 
 
-def reload(server: Server, new: Options) -> None:
-    """Makes a running server work by new, which it completes and keeps. Raises ReloadError: nothing has changed."""
+def reload(server: Server, new: Options, *, everyone: bool = True) -> None:
+    """Makes a running server work by new, which it completes and keeps. Raises ReloadError: nothing has changed.
+
+    everyone: whether connections that the change doesn't concern are judged again too, as nats-server judges them.
+    """
     old = server.options
     _complete(server, new)
     try:
@@ -80,9 +87,9 @@ def reload(server: Server, new: Options) -> None:
     _take_over(server, old, new, changes, sink)
     server.configure(context)
     server.reload_jetstream()
-    _reauthorize(server, auth)
+    _reauthorize(server, auth, everyone)
     server.refresh_info()
-    _apply_limits(server)
+    _apply_limits(server, everyone)
     server.engine.end_turn()
     server.config_load_ns = server.clock.wall_ns()
     if new.unsupported and new.unsupported != old.unsupported:
@@ -170,7 +177,7 @@ def _write_pid_file(server: Server) -> None:
         server.log.error(f"Failed to write pidfile: {error}")
 
 
-def _apply_limits(server: Server) -> None:
+def _apply_limits(server: Server, everyone: bool) -> None:
     """The limits of server and accounts, for the connections that are there already."""
     opts = server.options
     members: dict[str, list[Client]] = {}
@@ -178,8 +185,10 @@ def _apply_limits(server: Server) -> None:
         if client.closing:
             continue
         client.configure(max_control_line=opts.max_control_line)
-        server.apply_limits(client)
-        if 0 <= client.account.max_subs < client.num_subs:
+        subs_max = server.apply_limits(client)
+        if not client.user:
+            subs_max = client.account.max_subs  # the server's own limit is looked at again with a user alone
+        if everyone and 0 <= subs_max <= client.num_subs:
             server.log_client(client, "error", errors.TOO_MANY_SUBSCRIPTIONS.decode())
             client.send_err(errors.TOO_MANY_SUBSCRIPTIONS)
             client.close(errors.MAX_SUBSCRIPTIONS_EXCEEDED)
@@ -217,24 +226,26 @@ def _close_unpinned(server: Server) -> None:
 # Authentication
 
 
-def _reauthorize(server: Server, auth: Authenticator) -> None:
-    """Makes auth decide from now on, and over the connections that it concerns."""
+def _reauthorize(server: Server, auth: Authenticator, everyone: bool) -> None:
+    """Makes auth decide from now on, and over the connections that are there."""
     before = server.auth
     diff = before.differs(auth)
+    changed = bool(diff.users or diff.everyone)
     server.auth = auth
-    if not (diff.users or diff.everyone):
-        return
-    waiting = before.auth_required  # for CONNECT, where it hasn't come
     slow = []
     for client in server.engine.clients():
-        if client.closing or (waiting and not client.connected) or _is_opening(client):
-            continue
-        if not _concerns(diff, server, client):
+        if client.closing or _is_opening(client):
             continue
         connect = client.opts or {}
-        if client.connected and auth.has_moved(connect, client.account.name):
-            client.close(errors.CLIENT_CLOSED)
-            continue
+        concerned = changed and _concerns(diff, server, client)
+        if client.connected:
+            if (everyone or concerned) and auth.has_moved(connect, client.account.name):
+                client.close(errors.CLIENT_CLOSED)
+                continue
+            if not concerned:
+                continue
+        elif before.auth_required and not everyone:
+            continue  # its CONNECT is judged by the new rules
         # The decision may write into it, and clients may share one.
         client.opts = dict(connect or DEFAULTS)
         if auth.needs_thread(client.opts, tls=client.conn.tls):

@@ -404,13 +404,12 @@ class Server:
 
     # Clients
 
-    def apply_limits(self, client: Client) -> None:
-        """The smaller of the account's and the server's limits."""
+    def apply_limits(self, client: Client) -> int:
+        """The smaller of the account's and the server's limits. Returns the one of subscriptions; -1: there is none."""
         opts, account = self.options, client.account
-        client.configure(
-            max_payload=_least(opts.max_payload or -1, account.max_payload),
-            max_subs=_least(opts.max_subs or -1, account.max_subs),
-        )
+        max_subs = _least(opts.max_subs or -1, account.max_subs)
+        client.configure(max_payload=_least(opts.max_payload or -1, account.max_payload), max_subs=max_subs)
+        return max_subs
 
     def compiled_permissions(self, grant: Grant) -> Permissions | None:
         """The engine's rules for what was granted; connections of one user share them."""

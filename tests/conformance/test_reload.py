@@ -287,6 +287,14 @@ class TestAccountLimits:
         assert a.eof() == [b"-ERR 'maximum subscriptions exceeded'"]
         assert server.closed(a.cid)["reason"] == "Maximum Subscriptions Exceeded"
 
+    def test_as_many_subscriptions_as_allowed_are_too_many(self, start, dial):
+        server = start(self.CONFIG.format("max_subs: 2"))
+        a, b = login(dial, server, "a").sub("x", 1), login(dial, server, "a").sub("x", 1).sub("y", 2)
+        a.flush(), b.flush()
+        server.reload(self.CONFIG.format("max_subs: 2"))
+        assert b.eof() == [b"-ERR 'maximum subscriptions exceeded'"]
+        assert a.flush() == []
+
     def test_payload(self, start, dial):
         server = start(self.CONFIG.format("max_payload: 100"))
         a = login(dial, server, "a")
@@ -302,6 +310,21 @@ class TestUsers:
         wire.flush()
         server.reload(USERS + "max_payload: 1KB\n")
         assert wire.pub("x").flush() == [b"MSG x 1 0\r\n"]
+
+    @pytest.mark.parametrize("config", ["", 'authorization { user: u, password: "p" }\n'])
+    def test_who_named_a_user_that_is_in_no_table_is_closed(self, start, dial, config):
+        server = start("http: 127.0.0.1:-1\n" + config)
+        wire = login(dial, server, "u")
+        server.reload("http: 127.0.0.1:-1\n" + config)
+        assert wire.eof() == []
+        assert server.closed(wire.cid)["reason"] == "Client Closed"
+
+    def test_who_has_not_sent_connect_is_refused(self, start, dial):
+        server = start(USERS)
+        wire = dial(server)
+        server.reload(USERS)
+        assert wire.eof() == [b"-ERR 'Authorization Violation'"]
+        assert server.closed(wire.cid)["reason"] == "Authentication Failure"
 
     def test_a_removed_user_is_closed(self, start, dial):
         server = start(USERS)

@@ -117,8 +117,8 @@ class Bench:
     def login(self, user: str = "", password: str = "p", **fields: Any) -> Peer:
         return self.peer().connect(user, password, **fields)
 
-    def reload(self, config: str) -> list[str]:
+    def reload(self, config: str, *, everyone: bool = True) -> list[str]:
         """Reloads and returns what was logged meanwhile, but for debug lines."""
         mark = len(self.log.entries)
-        reload(self.server, process_config_string(config))
+        reload(self.server, process_config_string(config), everyone=everyone)
         return [text for level, text in self.log.entries[mark:] if level != "debug"]

@@ -329,10 +329,17 @@ class TestAccounts:
 
     def test_fewer_subscriptions(self, bench):
         made = bench(self.ONE.format("max_subs: 3"))
-        full, half = made.login("a").say("SUB a 1", "SUB b 2", "SUB c 3"), made.login("a").say("SUB a 1", "SUB b 2")
+        full, half = made.login("a").say("SUB a 1", "SUB b 2", "SUB c 3"), made.login("a").say("SUB a 1")
         made.reload(self.ONE.format("max_subs: 2"))
         assert (full.reason, half.reason) == ("Maximum Subscriptions Exceeded", "")
         assert full.hears() == ["-ERR 'maximum subscriptions exceeded'"]
+
+    def test_as_many_subscriptions_as_allowed_are_too_many_for_a_reload(self, bench):
+        config = self.ONE.format("max_subs: 2")
+        made = bench(config)
+        full = made.login("a").say("SUB a 1", "SUB b 2")
+        made.reload(config)
+        assert full.reason == "Maximum Subscriptions Exceeded"
 
     def test_a_smaller_payload(self, bench):
         made = bench(self.ONE.format("max_payload: 100"))
@@ -348,12 +355,27 @@ class TestAccounts:
 
 
 class TestAuthentication:
-    def test_unchanged_it_closes_nobody(self, bench):
-        for config in ("authorization { user: a, password: p }", USERS, ""):
-            made = bench(config)
-            peer = made.login("a")
-            made.reload(config + "\nmax_payload: 1KB")
-            assert (peer.reason, peer.hears()) == ("", [])
+    @pytest.mark.parametrize(
+        ("config", "user", "reason"),
+        [
+            (USERS, "a", ""),
+            ("", "", ""),
+            ("authorization { user: a, password: p }", "a", "Client Closed"),
+            ("", "a", "Client Closed"),
+        ],
+    )
+    def test_unchanged_it_closes_those_who_named_a_user_that_no_table_has(self, bench, config, user, reason):
+        made = bench(config)
+        peer = made.login(user)
+        made.reload(config + "\nmax_payload: 1KB")
+        assert (peer.reason, peer.hears()) == (reason, [])
+
+    @pytest.mark.parametrize("config", ["authorization { user: a, password: p }", ""])
+    def test_those_can_be_spared(self, bench, config):
+        made = bench(config)
+        peer = made.login("a")
+        made.reload(config, everyone=False)
+        assert (peer.reason, peer.hears()) == ("", [])
 
     @pytest.mark.parametrize("after", ["authorization { token: t }", USERS, "authorization { user: x, password: y }"])
     def test_switched_on(self, bench, after):
@@ -390,10 +412,17 @@ class TestAuthentication:
         assert (a.reason, b.reason) == ("Client Closed", "")
         assert a.hears() == []
 
-    def test_who_has_not_sent_connect_is_judged_by_the_new_rules(self, bench):
+    @pytest.mark.parametrize("after", [USERS, "authorization { token: t }"])
+    def test_who_has_not_sent_connect_is_refused(self, bench, after):
+        made = bench(USERS)
+        peer = made.peer()
+        made.reload(after)
+        assert (peer.hears(), peer.reason) == ([VIOLATION], "Authentication Failure")
+
+    def test_who_has_not_sent_connect_can_be_spared(self, bench):
         made = bench(USERS)
         old, new = made.peer(), made.peer()
-        made.reload('authorization { users [{user: c, password: "p"}] }')
+        made.reload('authorization { users [{user: c, password: "p"}] }', everyone=False)
         assert (old.reason, new.reason) == ("", "")
         assert old.say('CONNECT {"user":"a","pass":"p","verbose":false}').hears() == [VIOLATION]
         assert new.say('CONNECT {"user":"c","pass":"p","verbose":false}', "PING").hears() == ["PONG"]
