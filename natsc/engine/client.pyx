@@ -12,7 +12,7 @@ Invariants
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from natsc.engine.account cimport (SUB_BAD_SUBJECT, add_sub, close_client, find_sub, leave_account, remove_sub,
                                    sub_result_t)
@@ -277,12 +277,19 @@ cdef bint check_pub(engine_t* e, client_t* c, int code, op_t* op, pub_t* pub) no
 
 cdef const char* on_pub(engine_t* e, client_t* c, int code, op_t* op, const char* p, const char* end,
                         bint resumed) noexcept nogil:
-    """PUB or HPUB, whose control line is whole. Returns where the next operation starts, NULL to wait or stop."""
+    """PUB or HPUB, whose control line is whole. Returns where the next operation starts, NULL to wait or stop.
+
+    HMSG too: no client may send it, but the reference takes it for an empty message to the empty subject.
+    """
     cdef pub_t pub
     cdef msg_t msg
     cdef Py_ssize_t have = end - op.end
     cdef int bad = 0
-    if resumed:
+    if code == OP_HMSG:
+        memset(&pub, 0, sizeof(pub_t))
+        pub.subject = pub.size_text = op.end
+        pub.hdr_len = -1
+    elif resumed:
         parse_pub_args(op.arg, op.arg_len, code == OP_HPUB, &pub)
     elif not check_pub(e, c, code, op, &pub):
         return NULL
@@ -407,10 +414,7 @@ cdef const char* step(engine_t* e, client_t* c, const char* p, const char* end) 
         return NULL
     if c.slow & SLOW_TRACE and not resumed:
         trace_op(e, c, code, &op)
-    if code == OP_HMSG:     # read to its end, but nothing that a client may send
-        parse_error(e, c, PAYLOAD_STATE + 1, op.end, p, end)
-        return NULL
-    if code == OP_PUB or code == OP_HPUB:
+    if code == OP_PUB or code == OP_HPUB or code == OP_HMSG:
         return on_pub(e, c, code, &op, p, end, resumed)
     if code == OP_SUB:
         c.last_in_ns = c.last_ns = e.now_ns

@@ -18,7 +18,7 @@ cdef enum:
     OP_INFO = 9
     OP_OK = 10
     OP_ERR = 11
-    OP_HMSG = 12            # nothing that a client may send
+    OP_HMSG = 12            # nothing that a client may send, but see on_pub in engine/client.pyx
     OP_LINE_TOO_LONG = 13   # op.arg is longer than max_control_line
 
 # One operation. Slices point into the input.

@@ -60,8 +60,14 @@ class TestUnknown:
     def test_what_came_before_is_answered(self, step):
         assert reaction(b"PING\r\nNOPE\r\nPING\r\n", step) == (b"PONG\r\n" + UNKNOWN, "Protocol Violation")
 
-    def test_hmsg_is_read_and_refused(self, step):
-        assert reaction(b"HMSG a 1 2 2\r\n", step) == (UNKNOWN, "Protocol Violation")
+    def test_hmsg_is_an_empty_message_to_nobody(self, step):
+        """No client may send it; the reference doesn't look at its arguments and reads a payload of no bytes."""
+        assert reaction(b"HMSG a 1 2 2\r\n", step) == (b"", "")
+        assert reaction(b"HMSG a 1 2 2\r\nPING\r\n", step) == (UNKNOWN, "Protocol Violation")
+        assert reaction(b"HMSG x\r\n\rx", step) == (UNKNOWN, "Protocol Violation")
+        assert reaction(b"HMSG a 1 2 2\r\n\r\nPING\r\n", step) == (b"PONG\r\n", "")
+        assert reaction(b"HMSG x\r\n\r\nPING\r\n", step, verbose=True) == (b"+OK\r\nPONG\r\n", "")
+        assert delivered(b"HMSG x\r\n\r\n", step) == b""
 
     @pytest.mark.parametrize(
         "text", [b"P", b"PU", b"PUB", b"H", b"HP", b"HM", b"S", b"U", b"C", b"CONNECT", b"I", b"+", b"-"]

@@ -26,7 +26,7 @@ The normaliser, that is all in which answers may differ:
     the payload.
 
 What isn't sent, because nats-server's answer to it depends on where reads end: in a mutated batch a CR that no LF
-follows, and what would follow a client's own -ERR.
+follows (but for one behind a payload), and what would follow a client's own -ERR.
 
 A difference counts only if it stays over several repetitions: if any answer of one server equals any of the other, the
 round is counted as unstable (the last answers of a connection that is closed with much to be sent may be lost).

@@ -189,6 +189,9 @@ PIECES = [
 ]  # fmt: skip
 
 
+NUMBERS = [b"0", b"1", b"00", b"13", b"40", b"101", b"513", b"999999999", b"1000000000", b"9999999999", b"0000000001"]
+
+
 class Generator:
     """Operations for one round. Sids of queue subscriptions begin with Q and their group, as the normaliser expects."""
 
@@ -315,7 +318,7 @@ def mutate(op: bytes, generator: Generator) -> bytes:
     for _ in range(1 + int(rnd() * rnd() * 4)):
         size = len(op)
         at = int(rnd() * (size + 1))
-        kind = int(rnd() * 13.3)
+        kind = int(rnd() * 14.3)
         if kind == 0:
             op = op[:at] + bytes([int(rnd() * 256)]) + op[at + 1 :]
         elif kind == 1:
@@ -338,18 +341,18 @@ def mutate(op: bytes, generator: Generator) -> bytes:
             )
         elif kind == 8:
             op = resize(op, int(rnd() * 7) - 3)
-        elif kind == 9:
-            tokens = op.split(b" ")
-            tokens[int(rnd() * len(tokens))] = pick(PIECES)
-            op = b" ".join(tokens)
-        elif kind == 10:
-            tokens = op.split(b" ")
-            del tokens[int(rnd() * len(tokens))]
-            op = b" ".join(tokens)
+        elif kind in (9, 10):
+            # Mostly a whole word of the control line, so that its end and the payload stay.
+            line, end, rest = op.partition(b"\r\n") if rnd() < 0.7 else (op, b"", b"")
+            tokens = line.split(b" ")
+            tokens[(which := int(rnd() * len(tokens))) : which + 1] = [pick(PIECES)] if kind == 9 else []
+            op = b" ".join(tokens) + end + rest
         elif kind == 11:
             op = op[:at] + generator.operation(True)[: int(rnd() * 30)]
         elif kind == 12:
             op = bytes([op[0] ^ (1 << int(rnd() * 8))]) + op[1:] if op else b"\x00"
+        elif kind == 13:
+            op = renumber(op, rnd(), pick(NUMBERS))
         else:
             op = lengthen(op, generator.profile.control_line + int(rnd() * 5) - 2)
     return op
@@ -367,6 +370,16 @@ def resize(op: bytes, by: int) -> bytes:
     line, end, rest = op.partition(b"\r\n")
     head, blank, number = line.rpartition(b" ")
     return head + blank + b"%d" % (int(number) + by) + end + rest if number.isdigit() else op
+
+
+def renumber(op: bytes, which: float, number: bytes) -> bytes:
+    """Another number in place of one of the first line's; which: how far along them, from 0 to 1."""
+    line, end, rest = op.partition(b"\r\n")
+    words = line.split(b" ")
+    numbers = [i for i, word in enumerate(words) if i and word.isdigit()]
+    if numbers:
+        words[numbers[int(which * len(numbers))]] = number
+    return b" ".join(words) + end + rest
 
 
 # A client's -ERR ends a connection; nats-server still obeys what the same read brought after it.
@@ -432,4 +445,13 @@ def mutated_step(generator: Generator, connection: int, bounded: list[bool]) -> 
     for index, op in enumerate(ops):
         ops[index] = data[at : at + len(op)]
         at += len(op)
-    return Step(connection, ops, cut(data, generator.rng), True)
+    if generator.random() < 0.04:
+        break_end(ops, generator)
+    return Step(connection, ops, cut(b"".join(ops), generator.rng), True)
+
+
+def break_end(ops: list[bytes], generator: Generator) -> None:
+    """Something else in place of a payload's LF: the one CR without LF whose meaning doesn't depend on reads."""
+    index = int(generator.random() * len(ops))
+    if ops[index][:1] in (b"P", b"H") and ops[index].count(b"\r\n") > 1 and ops[index].endswith(b"\r\n"):
+        ops[index] = ops[index][:-1] + generator.pick([b"x", b"\r", b"P", b"\x00"])

@@ -13,7 +13,7 @@ import pytest
 
 from . import differential
 from .differential import Fuzzer, fuzz, normalise, normalise_stream, same
-from .streams import PROFILES, cut, lengthen, make_round, resize, without_lone_cr
+from .streams import PROFILES, cut, lengthen, make_round, renumber, resize, without_lone_cr
 
 
 class TestAgainstServers:
@@ -122,6 +122,11 @@ class TestStreams:
     def test_resize(self):
         assert resize(b"PUB foo 5\r\nhello\r\n", 2) == b"PUB foo 7\r\nhello\r\n"
         assert resize(b"PING\r\n", 2) == b"PING\r\n"
+
+    def test_renumber(self):
+        assert renumber(b"HPUB foo 5 7\r\nhello\r\n", 0.4, b"9") == b"HPUB foo 9 7\r\nhello\r\n"
+        assert renumber(b"HPUB foo 5 7\r\nhello\r\n", 0.6, b"9") == b"HPUB foo 5 9\r\nhello\r\n"
+        assert renumber(b"PING\r\n", 0.5, b"9") == b"PING\r\n"
 
     def test_lengthen(self):
         assert lengthen(b"SUB foo 1\r\n", 9) == b"SUB xxxxfoo 1\r\n"
