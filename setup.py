@@ -31,6 +31,7 @@ MODULES = [
     "engine.sublist",
     "engine.permissions",
     "engine.parser",
+    "engine.tail",
     "engine.hooks",
     "engine.account",
     "engine.deliver",

@@ -15,8 +15,8 @@ Invariants
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memmove, memset
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
@@ -26,9 +26,10 @@ from natsc.engine.account cimport (SUB_ADDED, Account, add_sub, close_client, fr
 from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
 from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
                                   start_ping)
-from natsc.engine.parser cimport squeeze
+from natsc.engine.close cimport READ_ERROR
 from natsc.engine.permissions cimport Permissions, may_subscribe, replies_free
 from natsc.engine.sublist cimport cache_free, cache_init, sub_subject, sublist_init, sublist_match
+from natsc.engine.tail cimport drop_from_tail, keep_tail, reserve_tail, trim_tail
 from natsc.engine.timers cimport timer_cancel, timers_fire
 from natsc.engine.types cimport (KIND_CLIENT, KIND_SYSTEM, SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, SPECIAL_DENY,
                                  SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE, client_t, engine_t,
@@ -47,8 +48,6 @@ cdef extern from "time.h" nogil:
 
 cdef enum:
     SHARED_SIZE = 262144        # one read buffer for all connections
-    TAIL_KEEP = 4096            # a longer tail's memory goes back once it is consumed
-    TAIL_SQUEEZE = 1024         # a longer tail that is no payload is looked through for what can be dropped
     TICK_LIMIT = 100000         # timers fired in one tick: bounds a jump of the clock
     CACHE_BITS = 13             # 8192 cached matches
     RTT_PING_AFTER_NS = 2000000000
@@ -251,11 +250,10 @@ cdef class Engine:
         self.read_clock()
         used = receive(&self.e, c, base, total)
         if in_tail:
-            if used:
-                memmove(c.tail, c.tail + used, total - used)
-            c.tail_len = total - used
-        else:
-            keep_tail(c, base + used, total - used)
+            c.tail_len = total
+            drop_from_tail(c, used)
+        elif not keep_tail(c, base + used, total - used):
+            close_client(&self.e, c, READ_ERROR)
         trim_tail(c)
         return used
 
@@ -268,19 +266,18 @@ cdef class Engine:
         self.read_clock()
         if c.tail_len == 0 and not c.suspended:
             used = receive(&self.e, c, <const char*>&data[0], n)
-            keep_tail(c, <const char*>&data[0] + used, n - used)
+            if not keep_tail(c, <const char*>&data[0] + used, n - used):
+                raise MemoryError
             trim_tail(c)
             return
-        reserve_tail(c, c.tail_len + n)
+        if not reserve_tail(c, c.tail_len + n):
+            raise MemoryError
         memcpy(c.tail + c.tail_len, &data[0], n)
         c.tail_len += n
         self.consume_tail(c)
 
     cdef void consume_tail(self, client_t* c) noexcept:
-        cdef Py_ssize_t used = receive(&self.e, c, c.tail, c.tail_len)
-        if c.tail != NULL and used:
-            memmove(c.tail, c.tail + used, c.tail_len - used)
-            c.tail_len -= used
+        drop_from_tail(c, receive(&self.e, c, c.tail, c.tail_len))
         trim_tail(c)
 
     def resume(self, Client client not None) -> None:
@@ -508,41 +505,6 @@ cdef tuple describe(sub_t* s):
         sub_subject(s, <char*>subject, n)
     return (subject, s.text[s.sid_len:s.sid_len + s.queue_len] if s.queue_len else None, s.text[:s.sid_len], s.delivered,
             s.max_msgs)
-
-
-cdef bint reserve_tail(client_t* c, Py_ssize_t n) except False:
-    cdef char* grown
-    if n > c.tail_cap:
-        n = max(n, min(c.tail_cap * 2, n * 2), 512)
-        grown = <char*>realloc(c.tail, n)
-        if grown == NULL:
-            raise MemoryError
-        c.tail = grown
-        c.tail_cap = n
-    return True
-
-
-cdef void keep_tail(client_t* c, const char* p, Py_ssize_t n) noexcept:
-    """Keep n bytes of input that are no whole operation yet."""
-    if n and reserve_tail(c, n):
-        memcpy(c.tail, p, n)
-    c.tail_len = n
-
-
-cdef void trim_tail(client_t* c) noexcept:
-    """Give back what the tail doesn't need: an operation that never ends must not pile up."""
-    cdef char* less
-    if c.tail_len > TAIL_SQUEEZE and c.need == 0 and not c.suspended:
-        c.tail_len = squeeze(c.tail, c.tail_len)
-        if c.tail_len <= TAIL_SQUEEZE < c.tail_cap:
-            less = <char*>realloc(c.tail, TAIL_SQUEEZE)
-            if less != NULL:
-                c.tail = less
-                c.tail_cap = TAIL_SQUEEZE
-    if c.tail_len == 0 and c.tail_cap > TAIL_KEEP:
-        free(c.tail)
-        c.tail = NULL
-        c.tail_cap = 0
 
 
 @cython.no_gc_clear     # __dealloc__ needs the engine

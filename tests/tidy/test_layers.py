@@ -13,7 +13,7 @@ ROWS = (
     ("natsc.engine.types natsc.engine.close natsc.engine.random natsc.engine", "natsc.errors", "natsc.oserrors"),
     ("natsc.engine.buffer", "natsc.engine.subject", "natsc.engine.timers", "natsc.engine.hooks"),
     ("natsc.engine.parser", "natsc.engine.sublist"),
-    ("natsc.engine.permissions",),
+    ("natsc.engine.permissions", "natsc.engine.tail"),
     ("natsc.engine.account",),
     ("natsc.engine.deliver",),
     ("natsc.engine.client",),
