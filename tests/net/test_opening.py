@@ -72,6 +72,7 @@ class Peer:
 
     def send(self, data: bytes) -> Peer:
         self.transport.receive(data)
+        self.server.engine.end_turn()  # the loop, which would do it after a small read, stands still
         return self
 
     def leave(self, error: Exception | None = None) -> Peer:
