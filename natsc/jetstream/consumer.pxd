@@ -35,6 +35,8 @@ cdef class Consumer(ConfiguredConsumer):
     cdef char* inbox                    # of letter_t
     cdef Py_ssize_t inbox_len
     cdef Py_ssize_t inbox_cap
+    cdef uint64_t begin_op              # what must be on disk before it delivers; 0 = not known yet
+    cdef bint begun                     # it delivers
     cdef bint stalled                   # the last delivery stopped at max_ack_pending
     cdef uint64_t kick_ns               # when to go on delivering; 0 = not later
     # Push.
@@ -59,6 +61,7 @@ cdef class Consumer(ConfiguredConsumer):
     cdef void work(self) noexcept
     cdef void take_purge(self) noexcept
     cdef void deliver_ready(self) noexcept
+    cdef bint may_begin(self) noexcept
     cdef bint may_deliver(self) noexcept
     cdef int next_message(self, stored_t* m, next_t* c) noexcept
     cdef bint next_redelivery(self, stored_t* m, next_t* c) noexcept

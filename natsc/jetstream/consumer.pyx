@@ -37,6 +37,7 @@ from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.stream cimport RETAIN_INTEREST, RETAIN_LIMITS, Stream
 from natsc.jetstream.subjectstate cimport filters_match
 from natsc.jetstream.waiting cimport wait_t
+from natsc.jetstream.worker cimport worker_durable
 
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
 ctypedef void (*changed_fn)(engine_t* e, void* owner) noexcept nogil
@@ -214,8 +215,9 @@ cdef class Consumer(ConfiguredConsumer):
     cdef void take_ack(self, ack_info_t* info, const char* reply, Py_ssize_t n, const char* body, Py_ssize_t len) noexcept:
         """What a client says about a message."""
         cdef bint answer = info.sseq != 0
+        cdef bint taken = answer or self.stream.retention == RETAIN_LIMITS     # so the reference has it
         if len == 0 or (len == 4 and memcmp(body, b"+ACK", 4) == 0) or (len == 3 and memcmp(body, b"+OK", 3) == 0):
-            answer = self.process_ack(info.sseq, info.dseq, info.deliveries, True) and answer
+            answer = self.process_ack(info.sseq, info.dseq, info.deliveries, True) and taken
         elif len >= 4 and memcmp(body, b"+NXT", 4) == 0:
             self.process_ack(info.sseq, info.dseq, info.deliveries, True)
             if n:
@@ -226,7 +228,7 @@ cdef class Consumer(ConfiguredConsumer):
         elif len == 4 and memcmp(body, b"+WPI", 4) == 0:
             self.process_progress(info.sseq)
         elif len >= 5 and memcmp(body, b"+TERM", 5) == 0:
-            answer = self.process_term(info.sseq, info.dseq, info.deliveries, body[5:len].strip()) and answer
+            answer = self.process_term(info.sseq, info.dseq, info.deliveries, body[5:len].strip()) and taken
         if n and answer:
             self.queue_reply(reply, n)
 
@@ -281,6 +283,7 @@ cdef class Consumer(ConfiguredConsumer):
             if not self.stream.store.has(seq):
                 self.acks.floor_dseq = max(self.acks.floor_dseq, p.dseq) if seq < first else self.acks.floor_dseq
                 acks_drop(&self.acks, p)
+                self.last_ack_ns = self.outbox.wall_ns()
                 moved = True
             p = acks_from(&self.acks, seq + 1)
         if self.next_sseq < first:
@@ -352,6 +355,17 @@ cdef class Consumer(ConfiguredConsumer):
         if due and (self.timer.when_ns == 0 or due < self.timer.when_ns):
             timer_arm(&self.e.timers, &self.timer, due, <timer_fn>on_timer, self.client.c)
 
+    cdef bint may_begin(self) noexcept:
+        """Whether whoever made the consumer has had the answer: only then messages follow."""
+        if self.begin_op == 0:
+            self.begin_op = self.outbox.current_op() + 1
+            self.kick_ns = self.e.now_ns
+        elif self.kept and worker_durable(self.outbox.worker) + 1 < self.begin_op:
+            self.kick_ns = self.e.now_ns + <uint64_t>MS
+        else:
+            self.begun = True
+        return self.begun
+
     cdef bint may_deliver(self) noexcept:
         if self.paused_until_ns:
             return False
@@ -364,6 +378,8 @@ cdef class Consumer(ConfiguredConsumer):
         cdef int left = MSGS_PER_JOB, result = DONE
         cdef Py_ssize_t octets = 0
         self.stalled = False
+        if not self.begun and not self.may_begin():
+            return
         while self.may_deliver():
             if left == 0 or octets > BYTES_PER_JOB:
                 self.kick_ns = self.e.now_ns + 1

@@ -43,8 +43,6 @@ cdef packed struct head_t:
     uint64_t floor_sseq
     uint64_t floor_dseq
     uint64_t skip_resume
-    int64_t last_delivered_ns
-    int64_t last_ack_ns
     int64_t created         # of the consumer: another one may have had the name
 
 # A page: crc, format, then one of these for each sequence that counts.
@@ -277,10 +275,8 @@ cdef class AckingConsumer(StreamConsumer):
             self.event("max_deliver", (self.stream.name, self.name, seq, deliveries))
 
     cdef void give_up(self, pend_t* p) noexcept:
-        """Deliver p no more; it still counts as redelivered."""
-        cdef uint64_t dseq = p.dseq, seq = p.seq
+        """Deliver p no more; it still counts as redelivered. The floor stays until the next acknowledgement."""
         acks_give_up(&self.acks, p)
-        acks_raise_floor(&self.acks, seq, dseq)
         self.changed = True
 
     cdef void expire(self) noexcept:
@@ -422,8 +418,6 @@ cdef class AckingConsumer(StreamConsumer):
         h.floor_sseq = self.acks.floor_sseq
         h.floor_dseq = self.acks.floor_dseq
         h.skip_resume = self.skip_resume
-        h.last_delivered_ns = self.last_delivered_ns
-        h.last_ack_ns = self.last_ack_ns
         h.created = self.created
         h.crc = crc32c(0, <char*>&h + 4, sizeof(head_t) - 4)
         return self.stream.store.consumer_put(key, n + 1, <char*>&h, sizeof(head_t))
@@ -448,8 +442,6 @@ cdef class AckingConsumer(StreamConsumer):
         self.acks.floor_sseq = h.floor_sseq
         self.acks.floor_dseq = h.floor_dseq
         self.skip_resume = h.skip_resume
-        self.last_delivered_ns = h.last_delivered_ns
-        self.last_ack_ns = h.last_ack_ns
         for key, value in sorted(found.items()):
             if len(key) == 9 and key[:1] == b"p":
                 self.load_page(value, int.from_bytes(key[1:], "big"), wall_offset)

@@ -19,7 +19,7 @@ class PullRequest(Record):
         "batch", "expires", "group", "id", "idle_heartbeat", "max_bytes", "min_ack_pending", "min_pending", "no_wait",
         "priority",
     )  # fmt: skip
-    GO_NAME = "JSApiConsumerGetNextRequest"
+    GO_NAME = ""  # as the reference says it
     FIELDS = (
         Field("expires", DURATION),
         Field("batch", INT),
