@@ -18,6 +18,7 @@ class Client:
         self._file = self._socket.makefile("rb")
         self._count = 0
         self.unexpected: list[bytes] = []
+        self.last_reply = b""
         self._file.readline()
         options: dict[str, object] = {"verbose": False, "headers": True, "no_responders": True}
         if user:
@@ -60,6 +61,19 @@ class Client:
             if not subject.startswith(b"inbox."):
                 return subject.decode(), payload
 
+    def event_or_answer(self) -> bytes:
+        """The subject of whatever comes next."""
+        return self._message()[0]
+
+    def deliveries(self, subject: str, payload: bytes, count: int) -> list[str]:
+        """The replies of `count` messages that a request brings."""
+        self.send(subject, payload)
+        found = []
+        for _ in range(count):
+            self._message()
+            found.append(self.last_reply.decode())
+        return found
+
     def stream_names(self) -> list[str]:
         return json.loads(self.request("$JS.API.STREAM.NAMES").payload).get("streams") or []
 
@@ -82,4 +96,5 @@ class Client:
             size = int(words[-1])
             content = self._file.read(size + 2)[:size]
             split = int(words[-2]) if words[0] == b"HMSG" else 0
+            self.last_reply = words[3] if len(words) > (5 if words[0] == b"HMSG" else 4) else b""
             return words[1], content[:split], content[split:]
