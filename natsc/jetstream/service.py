@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from natsc.jetstream.streams import ManagedStream
 
 # What the API listens to: $JS.API but for pull requests and direct gets, which consumers and streams answer.
-_API_SUBJECTS = tuple(
-    f"$JS.API.{space}".encode()
+_API_SPACES = tuple(
+    space.encode()
     for space in (
         "*", "INFO.>", "STREAM.>", "META.>", "SERVER.>", "ACCOUNT.>", "CONSUMER.*",
         *(f"CONSUMER.{word}.>" for word in (
@@ -40,6 +40,7 @@ _API_SUBJECTS = tuple(
         )),
     )
 )  # fmt: skip
+_FORWARDED = (b"CONSUMER.MSG.NEXT.>", b"DIRECT.GET.>")
 _PREFIX = len("$JS.API.DIRECT.GET.")
 
 
@@ -137,7 +138,19 @@ class JetStream:
         def answer(request: Received) -> None:
             self._on_request(backend, request)
 
-        doors = [self.engine.subscribe(backend.account, subject, answer) for subject in _API_SUBJECTS]
+        def forward(request: Received) -> None:
+            """What consumers and streams answer, under the domain's name."""
+            subject = b"$JS.API." + request.subject[len(prefix) :]
+            self.engine.publish(
+                backend.account, subject, request.payload, reply=request.reply, headers=request.headers
+            )
+
+        subscribe = self.engine.subscribe
+        doors = [subscribe(backend.account, b"$JS.API." + space, answer) for space in _API_SPACES]
+        if self.domain:
+            prefix = f"$JS.{self.domain}.API.".encode()
+            doors += [subscribe(backend.account, prefix + space, answer) for space in _API_SPACES]
+            doors += [subscribe(backend.account, prefix + space, forward) for space in _FORWARDED]
         self._doors[backend.account.name] = doors
 
     def _open_system_door(self, account: Account) -> None:
@@ -224,7 +237,10 @@ class JetStream:
     def _on_request(self, backend: AccountJetStream, received: Received) -> None:
         """A request to the API. Its answer waits for the disk where it has written something."""
         client = _client_info(backend, received.client)
-        request = Request(text(received.subject), received.payload, received.headers or b"", client)
+        subject = text(received.subject)
+        if self.domain and subject.startswith(f"$JS.{self.domain}.API."):
+            subject = f"$JS.API.{subject[len(self.domain) + 9 :]}"
+        request = Request(subject, received.payload, received.headers or b"", client)
         before = self.outbox.queued
         reply = api.dispatch(request, backend)
         if reply is None or received.reply is None:
