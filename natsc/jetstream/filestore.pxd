@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from natsc.jetstream.layout cimport stored_t
-from natsc.jetstream.lmdb cimport MDB_cursor, MDB_txn
+from natsc.jetstream.lmdb cimport MDB_cursor, MDB_txn, MDB_val
 from natsc.jetstream.msgstore cimport MsgStore
 from natsc.jetstream.store cimport Store
 from natsc.jetstream.worker cimport streamdb_t
@@ -33,10 +33,13 @@ cdef class FileStore(MsgStore):
 
     cdef bint hot_room(self) noexcept nogil
     cdef const char* hot_find(self, uint64_t seq) noexcept nogil
+    cdef int look_up(self, MDB_txn* txn, MDB_val* k, MDB_val* v, bint damaged) noexcept nogil
     cdef int fetch_cold(self, uint64_t seq, stored_t* out) noexcept nogil
     cdef void queue_removal(self, uint32_t kind, uint64_t first, uint64_t last) noexcept nogil
-    cdef bint queue_pair(self, uint32_t kind, const char* key, size_t key_len, const char* value, size_t n) noexcept nogil
+    cdef bint queue_pair(self, uint32_t kind, const char* key, size_t key_len, const char* value,
+                         size_t n) noexcept nogil
     cdef int recover(self) except -1
+    cdef int skip_damage(self, MDB_txn* txn, uint64_t start, uint64_t* resume) noexcept nogil
     cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil
     cdef bint load_checkpoint(self, MDB_txn* txn) noexcept nogil
     cdef bint save_checkpoint(self) noexcept nogil

@@ -1,11 +1,11 @@
 """One stream in file storage.
 
-What was appended is found in the worker's arena for as long as it is there (`hot`, a ring of sequences and positions), and
-in LMDB afterwards, through one cursor a stream that is renewed with the turn's read transaction.
+What was appended is found in the worker's arena for as long as it is there (`hot`, a ring of sequences and positions),
+and in LMDB afterwards, through one cursor a stream that is renewed with the turn's read transaction.
 
 At open, the messages are scanned: heads only, 40 to 60 ns each. A checkpoint of sequences and subjects spares that for
-what it covers. It holds as long as no message was removed since: it names the number of removals that it knows of, and a
-stream's own record in meta has the present one.
+what it covers. It holds as long as no message was removed since: it names the number of removals that it knows of, and
+a stream's own record in meta has the present one.
 """
 
 from libc.errno cimport ENOMEM
@@ -18,20 +18,22 @@ from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_N
                                      crc32c, key_to_seq, record_check_body, record_check_head, record_size, record_view,
                                      record_write, seq_to_key, state_head_t, stored_t)
 from natsc.jetstream.layout import stream_name
-from natsc.jetstream.lmdb cimport (MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE, MDB_cursor, MDB_txn,
-                                   MDB_val, mdb)
+from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE,
+                                   MDB_cursor, MDB_stat, MDB_txn, MDB_val, cursor_get_trapped, mdb)
 from natsc.jetstream.msgstore cimport STORE_CLOSED, STORE_FAILED, MsgStore
 from natsc.jetstream.seqset cimport seqset_clear, seqset_next
 from natsc.jetstream.store cimport Store
 from natsc.jetstream.store import StoreError, lmdb_text
-from natsc.jetstream.subjectstate cimport subjects_clear
-from natsc.jetstream.worker cimport (OP_APPEND, OP_CLEAR, OP_CONSUMER_DELETE, OP_CONSUMER_DELETE_PREFIX, OP_CONSUMER_PUT,
-                                     OP_CREATE, OP_DELETE, OP_DELETE_RANGE, OP_DROP, OP_LAST, OP_META_DELETE_PREFIX,
-                                     OP_META_PUT, arena_at, op_add, op_put, op_t, streamdb_new, streamdb_open,
-                                     worker_fail, worker_lock_env, worker_t, worker_unlock_env)
+from natsc.jetstream.subjectstate cimport subjects_clear, subjects_reserve
+from natsc.jetstream.worker cimport (OP_APPEND, OP_CLEAR, OP_CONSUMER_DELETE, OP_CONSUMER_DELETE_PREFIX,
+                                     OP_CONSUMER_PUT, OP_CREATE, OP_DELETE, OP_DELETE_RANGE, OP_DROP, OP_LAST,
+                                     OP_META_DELETE_PREFIX, OP_META_PUT, arena_at, op_add, op_put, op_t, streamdb_new,
+                                     streamdb_open, worker_fail, worker_lock_env, worker_t, worker_unlock_env)
 
 cdef enum:
     SCAN_READ = 4096        # of a long record, a scan touches about that much
+    RESERVE_AT = 65536      # subjects, when a scan considers how many there will be
+    LOST_REPORTED = 65536   # sequences reported of one damaged range
     CHECKPOINT_BYTES = 67108864         # appended, before a stream writes a checkpoint on its own
     CHECKPOINT_SUBJECTS = 16384         # and it does so only below that many subjects: it happens on the loop
     CHECKPOINT_MSGS = 10000             # a stream with fewer messages is scanned instead
@@ -68,7 +70,7 @@ cdef class FileStore(MsgStore):
     """One stream's messages: a MsgStore. Made by Store.open_stream."""
 
     def __cinit__(self, Store store not None, account: str, stream: str):
-        cdef bytes label = account.encode("utf-8", "surrogateescape") + b"\0" + stream.encode("utf-8", "surrogateescape")
+        cdef bytes label = f"{account}\0{stream}".encode("utf-8", "surrogateescape")
         self.is_file = True
         self.store = store
         self.account = account
@@ -83,7 +85,8 @@ cdef class FileStore(MsgStore):
         self.opened = True
 
     def __dealloc__(self):
-        # From its opening on, a stream's databases are the store's to free: when it closes, or when their drop is durable.
+        # From its opening on, a stream's databases are the store's to free: when it closes, or when their drop is
+        # durable.
         if not self.opened:
             free(self.db)
         free(self.hot)
@@ -153,10 +156,13 @@ cdef class FileStore(MsgStore):
                 rc = RECORD_UNREADABLE
         if rc == 0:
             rc = streamdb_open(self.store.w, txn, self.db, 0)
-        if rc == 0:
-            with nogil:
-                rc = self.scan(txn, self.last_seq + 1 if self.load_checkpoint(txn) else 0)
         rc2 = mdb.txn_commit(txn)       # an abort would close the handles
+        if rc == 0 and rc2 == 0:
+            rc = mdb.txn_begin(self.store.env, NULL, MDB_RDONLY, &txn)
+            if rc == 0:
+                with nogil:
+                    rc = self.scan(txn, self.last_seq + 1 if self.load_checkpoint(txn) else 0)
+                mdb.txn_abort(txn)
         worker_unlock_env(self.store.w)
         self.store.give_back()
         if rc == MDB_NOTFOUND:
@@ -177,36 +183,103 @@ cdef class FileStore(MsgStore):
         return 0
 
     cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil:
-        """Take in the messages from start on. Bad ones are put aside."""
+        """Take in the messages from start on. Bad ones, and those on pages that can't be read, are put aside.
+
+        An error where the end can't be read: with the last sequence unknown, the next could be one that was given
+        before.
+        """
         cdef MDB_cursor* c
+        cdef MDB_stat stat
         cdef MDB_val k, v
         cdef stored_t m
-        cdef uint64_t key = seq_to_key(start)
+        cdef uint64_t key
         cdef uint64_t seq
         cdef int bad
-        cdef int rc = mdb.cursor_open(txn, self.db.msgs_dbi, &c)
-        if rc:
-            return rc
-        k.size = 8
-        k.data = &key
-        rc = mdb.cursor_get(c, &k, &v, MDB_SET_RANGE)
-        while rc == 0:
-            seq = key_to_seq(k.data)
-            bad = record_check_head(<char*>v.data, v.size, seq)
-            self.store.note_read(v.data, min(v.size, <size_t>SCAN_READ))
-            if bad != RECORD_OK:
-                self.quarantine(seq, bad, NULL)
-                self.last_seq = seq
-            else:
-                record_view(<char*>v.data, &m)
-                if not self.learn(seq, m.ts_ns, m.subject, m.subject_len,
-                                  self.size_of(m.subject_len, m.hdr_len, m.msg_len)):
-                    rc = ENOMEM
+        cdef int rc
+        mdb.stat(txn, self.db.msgs_dbi, &stat)
+        while True:
+            rc = mdb.cursor_open(txn, self.db.msgs_dbi, &c)
+            if rc:
+                return rc
+            key = seq_to_key(start)
+            k.size = 8
+            k.data = &key
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE)
+            while rc == 0:
+                seq = key_to_seq(k.data) if k.size == 8 else 0
+                if seq < start:
+                    rc = MDB_CORRUPTED          # keys out of order
                     break
-            self.checkpoint_due = True
-            rc = mdb.cursor_get(c, &k, &v, MDB_NEXT)
-        mdb.cursor_close(c)
-        return 0 if rc == MDB_NOTFOUND else rc
+                start = seq + 1
+                bad = record_check_head(<char*>v.data, v.size, seq)
+                self.store.note_read(v.data, min(v.size, <size_t>SCAN_READ))
+                self.checkpoint_due = True
+                if bad != RECORD_OK:
+                    self.quarantine(seq, bad, NULL)
+                    self.last_seq = seq
+                else:
+                    record_view(<char*>v.data, &m)
+                    if not self.learn(seq, m.ts_ns, m.subject, m.subject_len,
+                                      self.size_of(m.subject_len, m.hdr_len, m.msg_len)):
+                        mdb.cursor_close(c)
+                        return ENOMEM
+                    if self.subjects.count == RESERVE_AT and self.msgs < 2 * RESERVE_AT:
+                        # About every message has a subject of its own.
+                        subjects_reserve(&self.subjects, stat.entries // self.msgs * RESERVE_AT)
+                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
+            mdb.cursor_close(c)
+            if rc == MDB_NOTFOUND:
+                return 0
+            mdb.txn_reset(txn)
+            rc = mdb.txn_renew(txn)
+            if rc == 0:
+                rc = self.skip_damage(txn, start, &start)
+            if rc:
+                return rc
+
+    cdef int skip_damage(self, MDB_txn* txn, uint64_t start, uint64_t* resume) noexcept nogil:
+        """The records from start on can't be read: find the next one that can. An error where there is none."""
+        cdef MDB_cursor* c
+        cdef MDB_val k, v
+        cdef uint64_t key
+        cdef uint64_t probe = start
+        cdef uint64_t step = 1
+        cdef uint64_t low = start
+        cdef uint64_t high = 0
+        cdef int rc
+        while high == 0 or low < high:
+            rc = mdb.cursor_open(txn, self.db.msgs_dbi, &c)
+            if rc:
+                return rc
+            key = seq_to_key(probe)
+            k.size = 8
+            k.data = &key
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE)
+            if rc == 0 and (k.size != 8 or key_to_seq(k.data) < probe):
+                rc = MDB_CORRUPTED
+            if rc == 0:
+                high = probe
+                resume[0] = key_to_seq(k.data)
+            else:
+                low = probe + 1
+            mdb.cursor_close(c)
+            if rc == MDB_NOTFOUND and high == 0:
+                return MDB_CORRUPTED            # the damage reaches the end
+            if rc:
+                mdb.txn_reset(txn)              # an error makes a transaction useless
+                rc = mdb.txn_renew(txn)
+                if rc:
+                    return rc
+            if high == 0:
+                if step > <uint64_t>1 << 62:
+                    return MDB_CORRUPTED
+                step *= 2
+                probe = start + step
+            else:
+                probe = low + ((high - low) >> 1)
+        for key in range(start, min(resume[0], start + LOST_REPORTED)):
+            self.quarantine(key, RECORD_UNREADABLE, NULL)
+        return 0
 
     cdef bint load_checkpoint(self, MDB_txn* txn) noexcept nogil:
         """Take in the checkpoint, where there is one that still holds. False leaves everything empty."""
@@ -227,7 +300,7 @@ cdef class FileStore(MsgStore):
         rc = mdb.cursor_open(txn, self.store.w.meta_dbi, &c)
         if rc:
             return False
-        rc = mdb.cursor_get(c, &k, &v, MDB_SET_KEY)
+        rc = cursor_get_trapped(c, &k, &v, MDB_SET_KEY)
         if rc or v.size != sizeof(head):
             mdb.cursor_close(c)
             return False
@@ -236,7 +309,7 @@ cdef class FileStore(MsgStore):
             mdb.cursor_close(c)
             return False
         while parts < head.num_parts:
-            rc = mdb.cursor_get(c, &k, &v, MDB_NEXT)
+            rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
             if rc or k.size != n or memcmp(k.data, key, n - 4) != 0:
                 break
             self.store.note_read(v.data, v.size)
@@ -244,6 +317,9 @@ cdef class FileStore(MsgStore):
                 break
             parts += 1
         mdb.cursor_close(c)
+        if rc and rc != MDB_NOTFOUND:
+            mdb.txn_reset(txn)
+            mdb.txn_renew(txn)
         if parts != head.num_parts or self.present.count != head.msgs:
             seqset_clear(&self.present)
             subjects_clear(&self.subjects)
@@ -369,6 +445,31 @@ cdef class FileStore(MsgStore):
         record_view(rec, out)
         return RECORD_OK
 
+    cdef int look_up(self, MDB_txn* txn, MDB_val* k, MDB_val* v, bint damaged) noexcept nogil:
+        """Put the cursor on a key; on a fresh one if that fails, for the damage may be where the old one stood."""
+        cdef MDB_val key = k[0]
+        cdef int rc
+        if not damaged:
+            rc = cursor_get_trapped(self.cursor, k, v, MDB_SET_KEY)
+            if rc == 0 or rc == MDB_NOTFOUND:
+                return rc
+        mdb.cursor_close(self.cursor)
+        self.cursor = NULL
+        if not self.store.renew_read():
+            return RECORD_NOT_NOW
+        self.cursor_turn = self.store.turn
+        rc = mdb.cursor_open(txn, self.db.msgs_dbi, &self.cursor)
+        if rc:
+            self.cursor = NULL
+            return RECORD_NOT_NOW
+        k[0] = key
+        rc = cursor_get_trapped(self.cursor, k, v, MDB_SET_KEY)
+        if rc and rc != MDB_NOTFOUND:
+            mdb.cursor_close(self.cursor)
+            self.cursor = NULL
+            self.store.renew_read()
+        return rc
+
     cdef int fetch_cold(self, uint64_t seq, stored_t* out) noexcept nogil:
         """From LMDB. A walk upwards takes the cursor's next record, anything else looks the key up."""
         cdef MDB_txn* txn = self.store.read_txn()
@@ -390,15 +491,17 @@ cdef class FileStore(MsgStore):
             self.cursor_seq = 0
         rc = MDB_NOTFOUND
         if self.cursor_seq and seqset_next(&self.present, self.cursor_seq + 1) == seq:
-            rc = mdb.cursor_get(self.cursor, &k, &v, MDB_NEXT)
-        if rc != 0 or key_to_seq(k.data) != seq:
+            rc = cursor_get_trapped(self.cursor, &k, &v, MDB_NEXT)
+        if rc != 0 or k.size != 8 or key_to_seq(k.data) != seq:
             key = seq_to_key(seq)
             k.size = 8
             k.data = &key
-            rc = mdb.cursor_get(self.cursor, &k, &v, MDB_SET_KEY)
+            rc = self.look_up(txn, &k, &v, rc != 0 and rc != MDB_NOTFOUND)
         self.cursor_seq = seq if rc == 0 else 0
         if rc == MDB_NOTFOUND:
             return RECORD_MISSING
+        if rc == RECORD_NOT_NOW:
+            return RECORD_NOT_NOW
         if rc:
             return RECORD_UNREADABLE
         self.store.note_read(v.data, v.size)

@@ -62,8 +62,9 @@ cdef struct stored_t:
     Py_ssize_t msg_len
 
 cdef uint32_t crc32c(uint32_t crc, const char* p, size_t n) noexcept nogil
-cdef void record_write(char* out, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject, Py_ssize_t subject_len,
-                       const char* hdr, Py_ssize_t hdr_len, const char* msg, Py_ssize_t msg_len) noexcept nogil
+cdef void record_write(char* out, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject,
+                       Py_ssize_t subject_len, const char* hdr, Py_ssize_t hdr_len, const char* msg,
+                       Py_ssize_t msg_len) noexcept nogil
 cdef void record_seal(char* rec) noexcept nogil
 cdef int record_check_head(const char* rec, size_t n, uint64_t seq) noexcept nogil
 cdef int record_check_body(const char* rec) noexcept nogil

@@ -1,11 +1,11 @@
 """The store's format.
 
-Databases: `m/<name>` holds a stream's messages (key: big-endian sequence, value: a record), `c/<name>` what its consumers
-keep (keys are theirs), `meta` the rest. <name> is "<account>/<stream>", each part percent-encoded but for letters, digits,
-"_", "-" and "."; a part that gets too long keeps its start and a digest.
+Databases: `m/<name>` holds a stream's messages (key: big-endian sequence, value: a record), `c/<name>` what its
+consumers keep (keys are theirs), `meta` the rest. <name> is "<account>/<stream>", each part percent-encoded but for
+letters, digits, "_", "-" and "."; a part that gets too long keeps its start and a digest.
 
-Keys of meta: `format`, `id`; `s/<name>` a stream's own record (state_head, then account, NUL, stream); `k/<name>/<part>` a
-checkpoint of its subjects; `u/<key>` whatever the layers above keep.
+Keys of meta: `format`, `id`; `s/<name>` a stream's own record (state_head, then account, NUL, stream);
+`k/<name>/<part>` a checkpoint of its subjects; `u/<key>` whatever the layers above keep.
 
 Every record carries two checksums: one over its numbers and subject, which a scan at open verifies without touching big
 payloads, and one over the rest, continued from the first. The values don't depend on the hardware, only the speed does.
@@ -89,8 +89,9 @@ cdef uint32_t crc32c(uint32_t crc, const char* p, size_t n) noexcept nogil:
     return ~crc_soft(~crc, <const unsigned char*>p, n)
 
 
-cdef void record_write(char* out, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject, Py_ssize_t subject_len,
-                       const char* hdr, Py_ssize_t hdr_len, const char* msg, Py_ssize_t msg_len) noexcept nogil:
+cdef void record_write(char* out, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject,
+                       Py_ssize_t subject_len, const char* hdr, Py_ssize_t hdr_len, const char* msg,
+                       Py_ssize_t msg_len) noexcept nogil:
     """Fill out with a record of record_size() bytes. Its checksums are left to record_seal."""
     cdef record_t* r = <record_t*>out
     cdef char* p = out + sizeof(record_t)
@@ -200,7 +201,7 @@ def pack_record(uint64_t seq, int64_t ts_ns, bytes subject, bytes hdr, bytes msg
 
 
 def unpack_record(bytes rec, uint64_t seq) -> tuple[int, int, bytes, bytes, bytes]:
-    """(timestamp, previous on the subject, subject, headers, payload); ValueError says what is wrong with the record."""
+    """(timestamp, previous on the subject, subject, headers, payload); ValueError says what is wrong."""
     cdef stored_t s
     cdef const char* p = rec
     cdef int rc = record_check_head(p, len(rec), seq)

@@ -1,7 +1,7 @@
 # liblmdb's C functions, found at run time. `mdb` is the table of them; load() fills it.
 #
-# Only plain structs and functions of LMDB 0.9 are used, so any 0.9.x will do. Return values are 0, an MDB_* code below or
-# an errno.
+# Only plain structs and functions of LMDB 0.9 are used, so any 0.9.x will do. Return values are 0, an MDB_* code below
+# or an errno.
 
 from libc.stdint cimport uint64_t
 
@@ -80,6 +80,7 @@ cdef struct mdb_t:
     int (*env_set_maxdbs)(MDB_env*, MDB_dbi) noexcept nogil
     int (*env_set_maxreaders)(MDB_env*, unsigned int) noexcept nogil
     int (*env_get_maxkeysize)(MDB_env*) noexcept nogil
+    int (*env_set_assert)(MDB_env*, void (*)(MDB_env*, const char*) noexcept nogil) noexcept nogil
     int (*reader_check)(MDB_env*, int*) noexcept nogil
     int (*txn_begin)(MDB_env*, MDB_txn*, unsigned int, MDB_txn**) noexcept nogil
     int (*txn_commit)(MDB_txn*) noexcept nogil
@@ -100,4 +101,12 @@ cdef struct mdb_t:
     int (*cursor_del)(MDB_cursor*, unsigned int) noexcept nogil
 
 cdef mdb_t mdb
+
+# LMDB ends the process where an assertion of its own fails, as it does on a page of nonsense. Set trap_assert as an
+# environment's handler, and these return MDB_CORRUPTED instead. What they interrupted (a cursor, a transaction) is then
+# good for nothing but closing, and after a write transaction so is the environment.
+ctypedef int (*trapped_fn)(void* arg) noexcept nogil
+cdef void trap_assert(MDB_env* env, const char* text) noexcept nogil
+cdef int trapped(trapped_fn fn, void* arg) noexcept nogil
+cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op) noexcept nogil
 cdef uint64_t forks_seen() noexcept nogil

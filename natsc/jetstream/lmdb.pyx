@@ -16,7 +16,33 @@ cdef extern from "dlfcn.h" nogil:
     int RTLD_NOW
 
 cdef extern from "pthread.h" nogil:
-    int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil, void (*child)() noexcept nogil)
+    int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
+                       void (*child)() noexcept nogil)
+
+cdef extern from *:
+    """
+    #include <setjmp.h>
+    static __thread jmp_buf *natsc_trap;
+
+    static void natsc_trap_spring(void) {
+        if (natsc_trap)
+            _longjmp(*natsc_trap, 1);
+    }
+    static int natsc_trapped(int (*fn)(void *), void *arg, int failed) {
+        jmp_buf here, *outer = natsc_trap;
+        int rc;
+        if (_setjmp(here)) {
+            natsc_trap = outer;
+            return failed;
+        }
+        natsc_trap = &here;
+        rc = fn(arg);
+        natsc_trap = outer;
+        return rc;
+    }
+    """
+    void natsc_trap_spring() noexcept nogil
+    int natsc_trapped(trapped_fn fn, void* arg, int failed) noexcept nogil
 
 SYSTEM_LIBRARIES = ("liblmdb.so.0", "liblmdb.so", "liblmdb.dylib")
 
@@ -32,6 +58,38 @@ cdef void count_fork() noexcept nogil:
 cdef uint64_t forks_seen() noexcept nogil:
     """How many forks lie between the process that loaded this module and this one."""
     return forks
+
+
+cdef void trap_assert(MDB_env* env, const char* text) noexcept nogil:
+    """Called by LMDB before it ends the process."""
+    natsc_trap_spring()
+
+
+cdef int trapped(trapped_fn fn, void* arg) noexcept nogil:
+    """fn(arg), or MDB_CORRUPTED where an assertion of LMDB's failed in it."""
+    return natsc_trapped(fn, arg, MDB_CORRUPTED)
+
+
+cdef struct get_t:
+    MDB_cursor* cursor
+    MDB_val* key
+    MDB_val* value
+    int op
+
+
+cdef int call_get(void* arg) noexcept nogil:
+    cdef get_t* g = <get_t*>arg
+    return mdb.cursor_get(g.cursor, g.key, g.value, g.op)
+
+
+cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op) noexcept nogil:
+    """mdb_cursor_get. After anything but 0 and MDB_NOTFOUND the cursor must be closed."""
+    cdef get_t g
+    g.cursor = c
+    g.key = k
+    g.value = v
+    g.op = op
+    return natsc_trapped(&call_get, &g, MDB_CORRUPTED)
 
 
 def package_libraries() -> list[str]:
@@ -73,6 +131,8 @@ cdef int fill(void* handle, const char* prefix) except -1:
     mdb.env_set_maxreaders = <int (*)(MDB_env*, unsigned int) noexcept nogil>find_symbol(
         handle, prefix, "env_set_maxreaders")
     mdb.env_get_maxkeysize = <int (*)(MDB_env*) noexcept nogil>find_symbol(handle, prefix, "env_get_maxkeysize")
+    mdb.env_set_assert = <int (*)(MDB_env*, void (*)(MDB_env*, const char*) noexcept nogil) noexcept nogil>find_symbol(
+        handle, prefix, "env_set_assert")
     mdb.reader_check = <int (*)(MDB_env*, int*) noexcept nogil>find_symbol(handle, prefix, "reader_check")
     mdb.txn_begin = <int (*)(MDB_env*, MDB_txn*, unsigned int, MDB_txn**) noexcept nogil>find_symbol(
         handle, prefix, "txn_begin")

@@ -80,7 +80,8 @@ cdef class MsgStore:
     cdef uint64_t next(self, uint64_t seq, const filter_t* filters, Py_ssize_t num_filters, Py_ssize_t budget,
                        stored_t* out, uint64_t* resume) noexcept nogil
     cdef bint remove(self, uint64_t seq) noexcept nogil
-    cdef void purge_begin(self, purge_t* p, const char* subject, Py_ssize_t n, uint64_t seq, uint64_t keep) noexcept nogil
+    cdef void purge_begin(self, purge_t* p, const char* subject, Py_ssize_t n, uint64_t seq,
+                          uint64_t keep) noexcept nogil
     cdef bint purge_step(self, purge_t* p, Py_ssize_t budget) noexcept nogil
     cdef void state(self, state_t* out) noexcept nogil
     cdef int64_t first_ts(self) noexcept nogil
@@ -92,7 +93,8 @@ cdef class MsgStore:
 
     # Their common parts.
     cdef uint64_t size_of(self, Py_ssize_t subject_len, Py_ssize_t hdr_len, Py_ssize_t msg_len) noexcept nogil
-    cdef bint learn(self, uint64_t seq, int64_t ts_ns, const char* subject, Py_ssize_t subject_len, uint64_t size) noexcept nogil
+    cdef bint learn(self, uint64_t seq, int64_t ts_ns, const char* subject, Py_ssize_t subject_len,
+                    uint64_t size) noexcept nogil
     cdef void forget(self, const stored_t* m) noexcept nogil
     cdef void quarantine(self, uint64_t seq, int reason, const stored_t* m) noexcept nogil
     cdef uint64_t purge_all(self) noexcept nogil

@@ -1,17 +1,17 @@
 """What file and memory storage have in common: the account that a stream's messages are kept by.
 
-The set of sequences, the table of subjects and the totals live here, in memory, and are the authority: a message is there
-if `present` says so, whatever a file still holds. The kinds of storage only keep records (put, fetch, erase).
+The set of sequences, the table of subjects and the totals live here, in memory, and are the authority: a message is
+there if `present` says so, whatever a file still holds. The kinds of storage only keep records (put, fetch, erase).
 
 Every record names the message before it on its subject. So the first message of a subject, after the old first one was
-removed, is found by walking back from the last; only where removals broke that chain must messages be scanned. The state of
-a subject is brought up to date when it is asked for (subject_state), not when a message is removed.
+removed, is found by walking back from the last; only where removals broke that chain must messages be scanned. The
+state of a subject is brought up to date when it is asked for (subject_state), not when a message is removed.
 
 Invariants:
 1. last_seq never goes back, by no removal and no purge.
 2. first_seq is the lowest sequence present, or last_seq + 1.
-3. An entry of the table has count > 0; its first (last) is exact unless it is marked stale, and then it is a lower (upper)
-   bound that is itself no longer present.
+3. An entry of the table has count > 0; its first (last) is exact unless it is marked stale, and then it is a lower
+   (upper) bound that is itself no longer present.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -22,15 +22,18 @@ from natsc.jetstream.layout cimport RECORD_NOT_NOW, RECORD_OK, stored_t
 from natsc.jetstream.layout import RECORD_REASONS
 from natsc.jetstream.seqset cimport (seqset_add, seqset_clear, seqset_count_from, seqset_has, seqset_next, seqset_prev,
                                      seqset_remove)
-from natsc.jetstream.subjectstate cimport (SUBJECT_STALE_FIRST, SUBJECT_STALE_LAST, filter_init, filter_t, filters_match,
-                                           subject_iter_t, subject_t, subjects_add, subjects_clear, subjects_find,
-                                           subjects_init, subjects_memory, subjects_next, subjects_remove)
+from natsc.jetstream.subjectstate cimport (SUBJECT_STALE_FIRST, SUBJECT_STALE_LAST, filter_init, filter_t,
+                                           filters_match, subject_iter_t, subject_t, subjects_add, subjects_clear,
+                                           subjects_find, subjects_init, subjects_memory, subjects_next,
+                                           subjects_remove)
+
+cdef extern from "Python.h":
+    Py_ssize_t NO_BUDGET "PY_SSIZE_T_MAX"
 
 cdef enum:
     CHAIN_MAX = 1024        # messages of a subject up to which its chain is walked back
     MAX_SUBJECT = 65535
     MAX_BODY = 1 << 30
-    NO_BUDGET = 0x7FFFFFFFFFFFFFFF
 
 ERRORS = {
     STORE_FAILED: "the store has failed",
@@ -312,8 +315,8 @@ cdef class MsgStore:
                           uint64_t keep) noexcept nogil:
         """Begin to remove messages in the filter (n 0: all), those below seq (0: any), but for the newest keep of them.
 
-        purge_step does it, in steps; p.done says whether there is anything left to do. Other operations may come between
-        the steps. As in nats-server, a seq beyond the last one moves last_seq up to seq - 1.
+        purge_step does it, in steps; p.done says whether there is anything left to do. Other operations may come
+        between the steps. As in nats-server, a seq beyond the last one moves last_seq up to seq - 1.
         """
         memset(p, 0, sizeof(purge_t))
         filter_init(&p.filter, subject, n)
@@ -373,7 +376,7 @@ cdef class MsgStore:
             p.done = self.purge_chain(p, subjects_find(&self.subjects, p.filter.subject, p.filter.len))
 
     cdef bint purge_chain(self, purge_t* p, subject_t* e) noexcept nogil:
-        """Purge one subject's few messages by its chain: they may lie millions apart. False where the chain is broken."""
+        """Purge one subject's few messages by its chain: they may lie far apart. False where the chain is broken."""
         cdef uint64_t seqs[1024]
         cdef stored_t m
         cdef uint64_t n = e.count
@@ -529,7 +532,7 @@ cdef class MsgStore:
 
     cdef uint64_t num_pending(self, uint64_t seq, const filter_t* filters, Py_ssize_t num_filters,
                               bint last_per_subject) noexcept nogil:
-        """How many messages from seq on are in one of the filters (none: any); of each subject only the last, if asked."""
+        """How many messages from seq on are in one of the filters (none: any); if asked, one a subject."""
         cdef subject_iter_t it
         cdef subject_t* e
         cdef stored_t m

@@ -1,8 +1,8 @@
 """The set of sequences that a stream holds.
 
 Sequences are added in ascending order and removed in any. A chunk of 4096 sequences that are all there is the shared
-FULL chunk, and one that is empty is none at all: a stream of ten million messages without gaps takes 40 KB, and one with
-a few messages spread over a wide range takes half a KB a message at most.
+FULL chunk, and one that is empty is none at all: a stream of ten million messages without gaps takes 40 KB, and one
+with a few messages spread over a wide range takes half a KB a message at most.
 """
 
 from libc.stdint cimport int64_t

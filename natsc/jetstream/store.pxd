@@ -39,6 +39,7 @@ cdef class Store:
     cdef uint64_t end(self) noexcept nogil
     cdef bint working(self) noexcept nogil
     cdef MDB_txn* read_txn(self) noexcept nogil
+    cdef bint renew_read(self) noexcept nogil
     cdef void end_reads(self) noexcept nogil
     cdef void note_read(self, const void* p, size_t n) noexcept nogil
     cdef void give_back(self) noexcept nogil

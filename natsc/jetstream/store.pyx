@@ -1,12 +1,12 @@
 """File storage.
 
-One LMDB environment under <store_dir>/natsc holds every stream of every account, so one transaction, and one flush, commits
-what all of them have waiting. All writing is the storage worker's (worker.pyx); this is the loop's side: it queues, and it
-reads, from the arena what is still there and else from LMDB.
+One LMDB environment under <store_dir>/natsc holds every stream of every account, so one transaction, and one flush,
+commits what all of them have waiting. All writing is the storage worker's (worker.pyx); this is the loop's side: it
+queues, and it reads, from the arena what is still there and else from LMDB.
 
 Invariants:
-1. At most one read transaction is open, from the first cold read of a turn to its end: a reader that stays makes the file
-   grow without bound.
+1. At most one read transaction is open, from the first cold read of a turn to its end: a reader that stays makes the
+   file grow without bound.
 2. What is not known to be durable is in the arena; so whatever must be read from LMDB is in the snapshot of this turn.
 3. Nothing is used in a process forked from the one that opened it.
 """
@@ -20,11 +20,12 @@ from libc.string cimport memcpy
 from natsc.jetstream.layout cimport MAX_KEY, STORE_FORMAT, state_head_t
 from natsc.jetstream.layout import KEY_FORMAT, KEY_ID, META_DB, stream_name
 from natsc.jetstream.lmdb cimport (MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUND, MDB_NOTLS, MDB_RDONLY, MDB_SET_RANGE,
-                                   MDB_cursor, MDB_envinfo, MDB_txn, MDB_val, forks_seen, mdb)
+                                   MDB_CORRUPTED, MDB_cursor, MDB_envinfo, MDB_txn, MDB_val, cursor_get_trapped,
+                                   forks_seen, mdb, trap_assert)
 from natsc.jetstream.lmdb import load as load_lmdb
 from natsc.jetstream.worker cimport (OP_META_DELETE, OP_META_PUT, UNIT_SHIFT, bell_clear_done, op_put, worker_durable,
-                                     worker_evict, worker_failed, worker_free, worker_lock_map, worker_new, worker_start,
-                                     worker_stop, worker_submit, worker_unlock_map)
+                                     worker_evict, worker_failed, worker_free, worker_lock_map, worker_new,
+                                     worker_start, worker_stop, worker_submit, worker_unlock_map)
 
 cdef extern from "sys/mman.h" nogil:
     int madvise(void* p, size_t n, int advice)
@@ -54,7 +55,7 @@ def lmdb_text(int rc) -> str:
 
 
 def foreign_streams(store_dir: str) -> str | None:
-    """The first stream of nats-server's own file storage below a store directory, as account/stream; None without one."""
+    """The first stream of nats-server's file storage below a store directory, as account/stream, or None."""
     base = os.path.join(store_dir, "jetstream")
     try:
         for account in sorted(os.listdir(base)):
@@ -94,23 +95,24 @@ def sync_directory(path: str) -> None:
 cdef class Store:
     """The environment of a store directory, and its worker.
 
-    sync_interval_ns 0: every batch is on disk before it counts as durable. Above 0: batches count when the operating system
-    has them, and are synced at that interval: they survive the death of the process, not that of the machine. Below 0: never
-    synced, for stores that are thrown away.
+    sync_interval_ns 0: every batch is on disk before it counts as durable. Above 0: batches count when the operating
+    system has them, and are synced at that interval: they survive the death of the process, not that of the machine.
+    Below 0: never synced, for stores that are thrown away.
     """
 
     def __cinit__(self):
         self.lock_fd = -1
         self.streams = {}
 
-    def __init__(self, store_dir: str, *, int64_t sync_interval_ns=0, map_size: int = MAP_SIZE, hot_bytes: int = 8 << 20):
+    def __init__(self, store_dir: str, *, int64_t sync_interval_ns=0, map_size: int = MAP_SIZE,
+                 hot_bytes: int = 8 << 20):
         load_lmdb()
         stream = foreign_streams(store_dir)
         if stream is not None:
             raise ForeignStoreError(
-                f"store directory {store_dir!r} holds streams that nats-server wrote (such as {stream!r}), which natsc does "
-                "not read: start nats-server on it and run 'nats account backup' (or 'nats stream backup' for one stream), "
-                "move its 'jetstream' directory away, then start natsc and run 'nats account restore'")
+                f"store directory {store_dir!r} holds streams that nats-server wrote (such as {stream!r}), which natsc "
+                "does not read: start nats-server on it and run 'nats account backup' (or, for one stream, "
+                "'nats stream backup'), move its 'jetstream' directory away, then run 'nats account restore' on natsc")
         self.directory = os.path.join(os.path.abspath(store_dir), DIRECTORY)
         made = not os.path.exists(os.path.join(self.directory, "data.mdb"))
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
@@ -157,13 +159,14 @@ cdef class Store:
             if rc != ENOMEM or map_size // 2 < MAP_SIZE_MIN:
                 raise StoreError(f"can't open the store {self.directory!r}: {lmdb_text(rc)}")
             map_size //= 2
+        mdb.env_set_assert(self.env, trap_assert)
         mdb.reader_check(self.env, &dead)
         mdb.env_info(self.env, &info)
         self.w.map_size = info.mapsize
         self.w.env = self.env
 
     def open_meta(self) -> None:
-        """Open the meta database; a new store gets its format and its id, an old one must have a format that is known."""
+        """Open the meta database; a new store gets its format and its id, an old one must have a known format."""
         cdef MDB_txn* txn
         cdef MDB_val k, v
         cdef uint32_t version = STORE_FORMAT
@@ -183,7 +186,8 @@ cdef class Store:
                 memcpy(&version, v.data, 4)
             if v.size != 4 or version != STORE_FORMAT:
                 mdb.txn_abort(txn)
-                raise StoreError(f"the store {self.directory!r} has format {version}, and this natsc knows {STORE_FORMAT}")
+                raise StoreError(
+                    f"the store {self.directory!r} has format {version}, and this natsc knows {STORE_FORMAT}")
         elif rc == MDB_NOTFOUND:
             v.size = 4
             v.data = &version
@@ -329,6 +333,18 @@ cdef class Store:
         self.turn += 1
         return self.read
 
+    cdef bint renew_read(self) noexcept nogil:
+        """After an error, which makes a transaction useless: go on with the newest snapshot. False where that fails."""
+        if not self.reading:
+            return False
+        mdb.txn_reset(self.read)
+        self.turn += 1
+        if mdb.txn_renew(self.read) == 0:
+            return True
+        self.reading = False
+        worker_unlock_map(self.w)
+        return False
+
     cdef void end_reads(self) noexcept nogil:
         """Slices end here."""
         if self.reading:
@@ -409,13 +425,13 @@ cdef class Store:
         if rc == 0:
             k.size = len(prefix)
             k.data = <char*>prefix
-            rc = mdb.cursor_get(c, &k, &v, MDB_SET_RANGE if len(prefix) else MDB_NEXT)
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE if len(prefix) else MDB_NEXT)
             while rc == 0:
                 key = (<char*>k.data)[:k.size]
                 if not key.startswith(prefix):
                     break
                 found.append((key, (<char*>v.data)[:v.size]))
-                rc = mdb.cursor_get(c, &k, &v, MDB_NEXT)
+                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
             mdb.cursor_close(c)
         self.end_reads()
         if rc and rc != MDB_NOTFOUND:
@@ -462,9 +478,10 @@ cdef class Store:
             if self.read != NULL:
                 mdb.txn_abort(self.read)
                 self.read = NULL
-            if self.env != NULL:
+            # After a failed assertion the write transaction still holds LMDB's lock: the environment is left as it is.
+            if self.env != NULL and worker_failed(self.w) != MDB_CORRUPTED:
                 mdb.env_close(self.env)
-                self.env = NULL
+            self.env = NULL
             worker_free(self.w)
             self.w = NULL
         if self.lock_fd >= 0:

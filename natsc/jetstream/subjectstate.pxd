@@ -52,6 +52,7 @@ cdef void subjects_init(subjects_t* t, uint64_t seed) noexcept nogil
 cdef void subjects_clear(subjects_t* t) noexcept nogil
 cdef subject_t* subjects_find(subjects_t* t, const char* s, Py_ssize_t n) noexcept nogil
 cdef subject_t* subjects_add(subjects_t* t, const char* s, Py_ssize_t n) noexcept nogil
+cdef bint subjects_reserve(subjects_t* t, uint64_t count) noexcept nogil
 cdef void subjects_remove(subjects_t* t, const char* s, Py_ssize_t n) noexcept nogil
 cdef subject_t* subjects_next(subjects_t* t, subject_iter_t* it, const filter_t* filters, Py_ssize_t num_filters,
                               Py_ssize_t budget) noexcept nogil

@@ -1,8 +1,9 @@
 """The table of a stream's subjects.
 
-Entries lie one behind the other in blocks, so that a walk over all of them (a wildcard filter) reads memory in order; an
-open-addressed index of 8-byte slots finds one by its text. A slot holds 32 bits of the hash and the entry's place in units
-of 8 bytes, so growing the index touches no entry. Removal shifts the slots behind it back: there are no tombstones.
+Entries lie one behind the other in blocks, so that a walk over all of them (a wildcard filter) reads memory in order;
+an open-addressed index of 8-byte slots finds one by its text. A slot holds 32 bits of the hash and the entry's place in
+units of 8 bytes, so growing the index touches no entry. Removal shifts the slots behind it back: there are no
+tombstones.
 
 Invariants:
 1. A pointer to an entry is valid until the next add or clear (the first block moves while it grows).
@@ -71,8 +72,19 @@ cdef subject_t* subjects_find(subjects_t* t, const char* s, Py_ssize_t n) noexce
         i = (i + 1) & t.mask
 
 
+cdef bint subjects_reserve(subjects_t* t, uint64_t count) noexcept nogil:
+    """Make the index large enough for that many subjects at once. False where memory is out."""
+    cdef uint64_t cap = 16
+    while cap * 3 <= count * 4:
+        cap *= 2
+    return (t.slots != NULL and cap <= t.mask + 1) or resize_index(t, cap)
+
+
 cdef bint grow_index(subjects_t* t) noexcept nogil:
-    cdef uint64_t cap = (t.mask + 1) * 2 if t.slots != NULL else 16
+    return resize_index(t, (t.mask + 1) * 2 if t.slots != NULL else 16)
+
+
+cdef bint resize_index(subjects_t* t, uint64_t cap) noexcept nogil:
     cdef uint64_t* slots = <uint64_t*>calloc(cap, sizeof(uint64_t))
     cdef uint64_t i
     cdef uint64_t k

@@ -1,7 +1,7 @@
 # The storage worker: one thread that commits what the loop hands over, and the queue and arena between them.
 #
-# Who touches what: the loop owns the queue's end, the arena and everything marked (loop); the worker owns what is marked
-# (worker). They meet in `published`, `durable` and `failed`, which are atomic, and in two mutexes.
+# Who touches what: the loop owns the queue's end, the arena and everything marked (loop); the worker owns what is
+# marked (worker). They meet in `published`, `durable` and `failed`, which are atomic, and in two mutexes.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -84,6 +84,7 @@ cdef struct worker_t:
     uint64_t seen           # (loop) durable as of the last look
     opblock_t* work_block   # (worker) holds operation done + 1
     uint64_t done           # (worker) last operation committed
+    uint64_t taking         # (worker) last operation of the batch at hand
     # The arena.
     stretch_t* first_stretch
     stretch_t* last_stretch

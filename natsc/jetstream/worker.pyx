@@ -1,22 +1,23 @@
 """The storage worker.
 
-The loop appends operations to a queue, with their bytes in an arena, and publishes the queue's end once a turn. The worker
-takes whatever is published, applies it in one write transaction, commits (which syncs), stores the number of the last
-operation in `durable` and wakes the loop. While one commit runs the next batch forms: that is the group commit, and it
-needs no timer.
+The loop appends operations to a queue, with their bytes in an arena, and publishes the queue's end once a turn. The
+worker takes whatever is published, applies it in one write transaction, commits (which syncs), stores the number of the
+last operation in `durable` and wakes the loop. While one commit runs the next batch forms: that is the group commit,
+and it needs no timer.
 
-Errors: where anything fails, the transaction is given up and the worker stops for good. `durable` does not move any more,
-so nothing that failed is ever acknowledged, and nothing is tried again: after a failed sync the kernel may have dropped
-the pages, and a second one would report success. Only a full map is not an error, as long as it can be made larger.
+Errors: where anything fails, the transaction is given up and the worker stops for good. `durable` does not move any
+more, so nothing that failed is ever acknowledged, and nothing is tried again: after a failed sync the kernel may have
+dropped the pages, and a second one would report success. Only a full map is not an error, as long as it can be made
+larger.
 
-The arena is a line of units of 256 KiB. What was appended stays readable there until it is durable, and then for as long as
-hot_units allows: consumers that keep up never touch LMDB. A position on the line stays comparable for ever, so that
-"is it still there" is one comparison.
+The arena is a line of units of 256 KiB. What was appended stays readable there until it is durable, and then for as
+long as hot_units allows: consumers that keep up never touch LMDB. A position on the line stays comparable for ever, so
+that "is it still there" is one comparison.
 
 Invariants:
 1. Operations are applied in the order of the queue, and those of one turn in one transaction.
-2. A block of operations is freed only once the worker is in a later one; a stretch of the arena only once every operation
-   that points into it is durable.
+2. A block of operations is freed only once the worker is in a later one; a stretch of the arena only once every
+   operation that points into it is durable.
 3. Handles of databases are opened and dropped by the worker only, or by the loop while it holds env_lock.
 """
 
@@ -27,7 +28,7 @@ from libc.string cimport memcmp, memcpy
 
 from natsc.jetstream.layout cimport (STORE_FORMAT, crc32c, record_seal, record_t, seq_to_key, key_to_seq, state_head_t)
 from natsc.jetstream.lmdb cimport (MDB_APPEND, MDB_CREATE, MDB_MAP_FULL, MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE,
-                                   MDB_cursor, MDB_dbi, MDB_txn, MDB_val, mdb)
+                                   MDB_cursor, MDB_dbi, MDB_txn, MDB_val, mdb, trapped)
 
 cdef extern from *:
     """
@@ -279,7 +280,7 @@ cdef void worker_evict(worker_t* w) noexcept nogil:
 
 
 cdef op_t* op_add(worker_t* w, uint32_t kind, streamdb_t* stream, uint64_t seq, size_t bytes) noexcept nogil:
-    """Queue an operation with that many bytes for the caller to fill in. NULL where memory is out: nothing is queued."""
+    """Queue an operation with that many bytes for the caller to fill in. NULL where memory is out."""
     cdef uint64_t i = (w.queued + 1 - w.first_block_op) & (OPS_PER_BLOCK - 1)
     cdef opblock_t* block = w.last_block
     cdef op_t* op
@@ -709,6 +710,11 @@ cdef int commit(worker_t* w, uint64_t last) noexcept nogil:
             return rc
 
 
+cdef int commit_published(void* arg) noexcept nogil:
+    cdef worker_t* w = <worker_t*>arg
+    return commit(w, w.taking)
+
+
 cdef void fail(worker_t* w, int rc) noexcept nogil:
     store_int(&w.failed, rc if rc else EIO)
     bell_ring(w.done_fd)
@@ -729,7 +735,8 @@ cdef void* worker_run(void* arg) noexcept nogil:
             return NULL
         if last != w.done:
             pthread_mutex_lock(w.env_lock)
-            rc = commit(w, last)
+            w.taking = last
+            rc = trapped(&commit_published, w)
             pthread_mutex_unlock(w.env_lock)
             if rc:
                 fail(w, rc)

@@ -1,8 +1,8 @@
 """A process that writes to a store until it is killed, and says what was acknowledged.
 
-Run as `python crashing.py <directory> <seed> <first step>`. Every step is a few operations and one batch; what they are
-follows from the seed, the step and the state of the stream, so that whoever watches can repeat them on a model. On stdout:
-a line with the step's number as soon as it is durable.
+Run as `python crashing.py <directory> <seed> <first step>`. Every step is a few operations and one batch; what they
+are follows from the seed, the step and the state of the stream, so that whoever watches can repeat them on a model. On
+stdout: a line with the step's number as soon as it is durable.
 """
 
 import os
@@ -14,7 +14,7 @@ IN_FLIGHT = 8
 
 def operations(seed, step, first_seq, last_seq):
     """What a step does: [(method, arguments)]."""
-    rng = random.Random(f"{seed}/{step}")  # noqa: S311
+    rng = random.Random(f"{seed}/{step}")
     ops = []
     for _ in range(rng.choice([1, 2, 5, 60])):
         size = rng.choice([0, 10, 100, 100, 5000])

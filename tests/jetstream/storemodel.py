@@ -126,7 +126,9 @@ operations = st.lists(
         st.tuples(st.just("remove"), st.integers(0, 30)),
         st.tuples(st.just("remove first")),
         st.tuples(st.just("remove last")),
-        st.tuples(st.just("purge"), st.sampled_from(PATTERNS), st.integers(0, 40), st.integers(0, 3), st.integers(1, 4)),
+        st.tuples(
+            st.just("purge"), st.sampled_from(PATTERNS), st.integers(0, 40), st.integers(0, 3), st.integers(1, 4)
+        ),
         st.tuples(st.just("purge all")),
         st.tuples(st.just("commit")),
         st.tuples(st.just("reopen")),

@@ -2,7 +2,6 @@
 
 import pytest
 from hypothesis import given, settings
-
 from natsc.jetstream.memstore import MemStore
 
 from .storemodel import Model, apply, compare, operations

@@ -8,7 +8,6 @@ import tempfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-
 from natsc.jetstream.layout import pack_record
 from natsc.jetstream.store import ForeignStoreError, Store, StoreError
 
@@ -429,6 +428,59 @@ def test_a_flipped_bit_in_a_subject_is_found_at_open(store):
     s.close()
 
 
+READ_ALL = """
+import sys
+from natsc.jetstream.store import Store
+s = Store(sys.argv[1], sync_interval_ns=-1)
+f, other = s.open_stream("A", "S"), s.open_stream("A", "T")
+whole = [seq for seq in range(1, 3001) if f.get_bytes(seq)]
+assert len(whole) == f.msgs == f.state_dict()["msgs"]
+lost = [seq for seq, why in f.lost]
+assert sorted(whole + lost) == list(range(1, 3001)), lost
+assert 1500 in lost, lost
+assert all(other.get_bytes(seq) for seq in range(1, 101))
+assert f.append_bytes(b"a", b"") == 3001
+assert other.append_bytes(b"a", b"") == 101
+s.wait_durable()
+s.close()
+print(len(lost))
+"""
+
+
+def test_a_zeroed_page_costs_what_was_on_it(store, where):
+    f, other = store.open_stream("A", "S"), store.open_stream("A", "T")
+    for i in range(1, 3001):
+        f.append_bytes(b"a.%d" % (i % 7), b"payload-%04d" % i)
+    fill(other, 100)
+    store.close()
+    path = os.path.join(store.directory, "data.mdb")
+    with open(path, "r+b") as file:
+        at = file.read().index(b"payload-1500") & ~4095
+        file.seek(at)
+        file.write(bytes(4096))
+    done = subprocess.run([sys.executable, "-c", READ_ALL, where], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
+    assert 20 < int(done.stdout) < 60
+
+
+def test_a_stream_whose_end_is_zeroed_is_refused_rather_than_numbered_anew(store):
+    f, other = store.open_stream("A", "S"), store.open_stream("A", "T")
+    for i in range(1, 3001):
+        f.append_bytes(b"a", b"payload-%04d" % i)
+    fill(other, 100)
+    store.close()
+    path = os.path.join(store.directory, "data.mdb")
+    with open(path, "r+b") as file:
+        at = file.read().index(b"payload-3000") & ~4095
+        file.seek(at)
+        file.write(bytes(4096))
+    s = Store(os.path.dirname(store.directory), sync_interval_ns=-1)
+    with pytest.raises(StoreError, match="can't be read"):
+        s.open_stream("A", "S")
+    assert s.open_stream("A", "T").msgs == 100
+    s.close()
+
+
 def test_damage_does_not_stop_a_purge(store):
     f = store.open_stream("A", "S")
     for i in range(100):
@@ -445,7 +497,7 @@ def test_a_stream_whose_own_record_is_damaged_is_not_opened_and_not_deleted(stor
     store.open_stream("A", "the-stream")
     fill(store.open_stream("A", "T"), 3)
     s = damage(store, b"A\0the-stream", 3)
-    with pytest.raises(StoreError, match="the-stream.*its own record is damaged"):
+    with pytest.raises(StoreError, match=r"the-stream.*its own record is damaged"):
         s.open_stream("A", "the-stream")
     assert s.open_stream("A", "T").msgs == 3
     assert len(s.stream_names()) == 2

@@ -10,7 +10,6 @@ import sys
 import time
 
 import pytest
-
 from natsc.jetstream.store import Store
 
 from .crashing import operations
@@ -41,7 +40,7 @@ def contents(f, seqs):
 
 @pytest.mark.timeout(60 + ROUNDS * 10)
 def test_killed_again_and_again(tmp_path):
-    rng = random.Random(SEED)  # noqa: S311
+    rng = random.Random(SEED)
     where = str(tmp_path)
     model, step = Model(is_file=True), 1
     for round_ in range(ROUNDS):
@@ -51,8 +50,8 @@ def test_killed_again_and_again(tmp_path):
         f = s.open_stream("A", "S")
         kept = int(dict(f.consumer_items()).get(b"step", step - 1))
         assert acked <= kept <= acked + 100, what
-        for step in range(step, kept + 1):
-            for method, args in operations(SEED, step, model.first_seq, model.last_seq):
+        for done in range(step, kept + 1):
+            for method, args in operations(SEED, done, model.first_seq, model.last_seq):
                 getattr(model, method)(*args)
         step = kept + 1
         assert f.state_dict() == model.state_dict(), what

@@ -4,7 +4,6 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from natsc.jetstream.subjectstate import SubjectTable
 
 subjects = st.lists(st.sampled_from(["a", "b", "cc", "long-token" * 3, "x" * 700]), min_size=1, max_size=4).map(
@@ -48,7 +47,7 @@ def test_a_wildcard_is_a_whole_token():
 
 def test_many_come_and_go():
     table, model = SubjectTable(1), {}
-    rng = random.Random(5)  # noqa: S311
+    rng = random.Random(5)
     for i in range(30000):
         subject = b"orders.%d.new" % rng.randrange(8000)
         if rng.random() < 0.5:
