@@ -138,9 +138,9 @@ class Server:
         return code
 
     def close(self) -> None:
-        """Stop the process (SIGTERM, then SIGKILL) and remove its folder."""
+        """Stop the process (SIGINT, which counts in lame duck mode too, then SIGKILL) and remove its folder."""
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(signal.SIGINT)
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:

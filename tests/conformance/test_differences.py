@@ -1,0 +1,117 @@
+"""Where natsc differs from nats-server on purpose: what each of them does. docs/differences.md has the reasons.
+
+Both are asked: a difference that goes away, on either side, fails here.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+
+MONITORING = "http: 127.0.0.1:-1\n"
+
+
+class TestWhereReadsEnd:
+    """nats-server's answers depend on how the input reaches it. What is sent with a PING comes in one read."""
+
+    def test_what_follows_the_clients_own_err(self, server, server_kind, dial):
+        expected = {"natsc": [], "nats-server": [b"MSG after.err 1 1\r\nx"]}
+        listener = dial(server).ready().sub("after.err")
+        listener.flush()
+        wire = dial(server).ready().send(b"-ERR 'x'\r\nPUB after.err 1\r\nx\r\n")
+        assert wire.eof() == []
+        assert listener.flush() == expected[server_kind]
+
+    def test_a_cr_in_arguments_that_come_in_two_reads(self, server, server_kind, dial):
+        expected = {"natsc": [], "nats-server": [b"MSG ab 1 1\r\nx"]}
+        wire = dial(server).ready().send(b"PING\r\nSUB a\r")
+        wire.until_pong()
+        assert wire.send(b"b 1\r\nPUB ab 1\r\nx\r\n").flush() == expected[server_kind]
+
+    def test_a_cr_in_arguments_that_come_in_one_read(self, server, dial):
+        wire = dial(server).ready().send(b"SUB a\rb 1\r\nPUB ab 1\r\nx\r\n")
+        assert wire.flush() == []
+
+    def test_an_invalid_subject_is_told_again_for_each_read_of_the_payload(self, server, server_kind, dial):
+        wire = dial(server).ready(pedantic=True).send(b"PUB a..b 5\r\nhe")
+        assert wire.line() == b"-ERR 'Invalid Publish Subject'"
+        expected = {"natsc": [], "nats-server": [b"-ERR 'Invalid Publish Subject'"]}
+        assert wire.send(b"llo\r\n").flush() == expected[server_kind]
+
+    def test_hmsg_alone(self, start, server_kind, dial):
+        """Nothing a client may send: refused at once, or with the next byte."""
+        wire = dial(start(MONITORING)).ready().lines("HMSG a 1 0 0")
+        if server_kind == "natsc":
+            wire.send(b"x")
+        assert wire.eof() == [b"-ERR 'Unknown Protocol Operation'"]
+
+
+class TestReload:
+    def test_users_that_became_one_user(self, start, server_kind, dial):
+        """nats-server goes on with the table of users that the file no longer has."""
+        server = start(MONITORING + 'authorization { users [{user: old, password: "p"}] }\n')
+        wire = dial(server).ready(user="old", **{"pass": "p"})
+        server.reload(MONITORING + 'authorization { user: new, password: "q" }\n')
+        old, new = dial(server).connect(user="old", **{"pass": "p"}), dial(server).connect(user="new", **{"pass": "q"})
+        refused = [b"-ERR 'Authorization Violation'"]
+        if server_kind == "natsc":
+            assert (wire.eof(), old.eof(), new.flush()) == ([], refused, [])
+        else:
+            assert (wire.flush(), old.flush(), new.eof()) == ([], [], refused)
+
+    def test_a_flag_that_the_file_does_not_repeat(self, start, server_kind):
+        server = start(MONITORING, "--name", "n")
+        failed = r"config reload not supported for ServerName: old=n, new=$"
+        server.reload(MONITORING, failed if server_kind == "nats-server" else "Reloaded server configuration")
+
+
+class TestMonitoring:
+    def test_of_the_root_page_the_links_are_the_same(self, server, server_kind):
+        assert (b"<title>natsc</title>" in server.get("/").body) == (server_kind == "natsc")
+
+    def test_arguments_are_not_shown(self, server, server_kind):
+        shown = server.get("/debug/vars").json()["cmdline"]
+        assert (len(shown) == 1) == (server_kind == "natsc")
+
+    def test_statistics_of_a_go_program(self, server, server_kind):
+        expected = {"natsc": 5, "nats-server": 32}
+        assert len(server.get("/debug/vars").json()["memstats"]) == expected[server_kind]
+
+    def test_internal_queues(self, server, server_kind):
+        assert (server.get("/ipqueuesz?all=1").json() == {}) == (server_kind == "natsc")
+
+    def test_fan_out_is_not_kept(self, start, server_kind, dial):
+        server = start(MONITORING)
+        dial(server).ready().sub("foo").pub("foo", "x").flush()
+        shown = server.get("/subsz").json()
+        assert (shown["max_fanout"] == 0) == (server_kind == "natsc")
+
+    def test_the_servers_own_subscriptions(self, start, server_kind):
+        assert (start(MONITORING).get("/subsz").json()["num_subscriptions"] == 0) == (server_kind == "natsc")
+
+    def test_a_big_head(self, server, server_kind):
+        expected = {"natsc": b"431", "nats-server": b"200"}
+        with socket.create_connection(("127.0.0.1", server.http_port), 5) as sock:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000 + b"\r\n\r\n")
+            assert sock.recv(12).split()[1] == expected[server_kind]
+
+    def test_a_length_beside_a_transfer_encoding(self, server, server_kind):
+        request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+        both = request + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        expected = {"natsc": 1, "nats-server": 2}
+        with socket.create_connection(("127.0.0.1", server.http_port), 5) as sock:
+            sock.sendall(both + request + b"Connection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert answer.count(b"HTTP/1.1 200") == expected[server_kind]
+
+
+class TestMessageTracing:
+    def test_no_events(self, server, server_kind, dial):
+        """Message tracing: nats-server tells the subject in Nats-Trace-Dest which way a message took."""
+        wire = dial(server).ready().sub("trace.here")
+        wire.hpub("foo", b"NATS/1.0\r\nNats-Trace-Dest: trace.here\r\n\r\n", b"x")
+        if server_kind == "natsc":
+            assert wire.flush() == []
+        else:
+            event = wire.op().partition(b"\r\n")[2]
+            assert json.loads(event[event.index(b"{") :])["events"][0]["type"] == "in"
