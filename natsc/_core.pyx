@@ -167,11 +167,17 @@ cdef class Engine:
         self.fire_until(self.read_clock())
 
     def fire_until(self, uint64_t target):
+        cdef engine_t* e = &self.e
         cdef int left = TICK_LIMIT
-        while self.e.timers.count and self.e.timers.items[0].when_ns <= target and left > 0:
-            if self.e.timers.items[0].when_ns > self.e.now_ns or self.frozen:
-                self.e.now_ns = max(self.e.now_ns, self.e.timers.items[0].when_ns)
-            timers_fire(&self.e, self.e.now_ns, 1)
+        while left > 0:
+            if e.jobs != NULL and e.now_ns < target and (not e.timers.count or e.timers.items[0].when_ns > e.now_ns):
+                self.run_jobs()     # what the deadlines so far have caused comes before the clock goes on
+                continue
+            if not e.timers.count or e.timers.items[0].when_ns > target:
+                break
+            if e.timers.items[0].when_ns > e.now_ns or self.frozen:
+                e.now_ns = max(e.now_ns, e.timers.items[0].when_ns)
+            timers_fire(e, e.now_ns, 1)
             left -= 1
         self.e.now_ns = max(self.e.now_ns, target)
         self.armed_ns = 0

@@ -14,7 +14,7 @@ cdef enum:
 cdef struct pend_t:
     uint64_t seq            # stream sequence
     uint64_t dseq           # consumer sequence of its first delivery
-    uint64_t sent_ns        # engine clock of the last delivery or sign of progress
+    int64_t sent_ns         # engine clock: when the time for its acknowledgement began; may be below 0
     uint64_t due_ns         # when it is to be delivered again
     uint64_t heap_ns        # the earliest of its deadlines in the heap; 0 = none
     uint64_t queue_pos      # its place in the queue of redeliveries

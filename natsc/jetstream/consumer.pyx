@@ -472,7 +472,7 @@ cdef class Consumer(ConfiguredConsumer):
         else:
             p = acks_add(&self.acks, c.seq, dseq)
             if p != NULL:
-                self.set_due(p, self.e.now_ns)
+                self.set_due(p, <int64_t>self.e.now_ns)
         if not self.is_push:
             self.waiting.last_ns = self.e.now_ns
             return

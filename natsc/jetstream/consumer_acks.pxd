@@ -68,7 +68,7 @@ cdef class AckingConsumer(StreamConsumer):
     cdef bint listened(self, bytes subject) noexcept
     cdef void event(self, str kind, tuple args)
     cdef int64_t wait_of(self, pend_t* p) noexcept nogil
-    cdef void set_due(self, pend_t* p, uint64_t base_ns) noexcept nogil
+    cdef void set_due(self, pend_t* p, int64_t base_ns) noexcept nogil
     cdef bint process_ack(self, uint64_t sseq, uint64_t dseq, uint64_t deliveries, bint sample) noexcept
     cdef void ack_explicit(self, uint64_t sseq, uint64_t dseq, uint64_t deliveries, bint sample) noexcept
     cdef void ack_up_to(self, uint64_t sseq, uint64_t dseq) noexcept

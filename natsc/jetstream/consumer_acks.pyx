@@ -138,12 +138,12 @@ cdef class AckingConsumer(StreamConsumer):
             return self.backoff[min(<Py_ssize_t>p.redelivered, self.num_backoff - 1)]
         return self.ack_wait_ns
 
-    cdef void set_due(self, pend_t* p, uint64_t base_ns) noexcept nogil:
+    cdef void set_due(self, pend_t* p, int64_t base_ns) noexcept nogil:
         """The time for p's acknowledgement begins at base_ns (engine clock)."""
         cdef int64_t wait = self.wait_of(p)
         p.sent_ns = base_ns
         if wait > 0:
-            acks_due(&self.acks, p, base_ns + <uint64_t>wait)
+            acks_due(&self.acks, p, <uint64_t>max(base_ns + wait, <int64_t>1))
 
     # Acknowledgements.
 
@@ -212,7 +212,7 @@ cdef class AckingConsumer(StreamConsumer):
         if n and (parse_delay(body, n, &delay) or self.unusual_delay(body, n, &delay)):
             acks_unqueue(&self.acks, p)
             # As if it had been sent so long ago that its time is up after the delay.
-            self.set_due(p, <uint64_t>max(<int64_t>self.e.now_ns - self.ack_wait_ns + delay, 1))
+            self.set_due(p, <int64_t>self.e.now_ns - self.ack_wait_ns + delay)
             acks_touch(&self.acks, sseq)
             return
         acks_enqueue(&self.acks, p)
@@ -240,15 +240,15 @@ cdef class AckingConsumer(StreamConsumer):
         if p == NULL or not p.flags & ACK_PENDING:
             return
         if p.flags & ACK_QUEUED:
-            p.sent_ns = self.e.now_ns
+            p.sent_ns = <int64_t>self.e.now_ns
         else:
-            self.set_due(p, self.e.now_ns)
+            self.set_due(p, <int64_t>self.e.now_ns)
         acks_touch(&self.acks, sseq)
 
     cdef void sample(self, pend_t* p, uint64_t dseq, uint64_t deliveries) noexcept:
         """Say how long the acknowledgement took, as often as configured."""
         cdef uint64_t seq = p.seq
-        cdef int64_t took = <int64_t>(self.e.now_ns - p.sent_ns)
+        cdef int64_t took = <int64_t>self.e.now_ns - p.sent_ns
         if self.sample_percent < 100 and <int>random_below(&self.e.random, 100) > self.sample_percent:
             return
         if self.listened(self.sample_subject):
@@ -392,7 +392,7 @@ cdef class AckingConsumer(StreamConsumer):
             s.pending = 1 if p.flags & ACK_PENDING else 0
             s.redelivered = p.redelivered
             s.dseq = p.dseq
-            s.base_ns = <int64_t>p.sent_ns + wall_offset
+            s.base_ns = p.sent_ns + wall_offset
             s += 1
             p = acks_from(&self.acks, p.seq + 1)
         if <char*>s == value + 8:
@@ -470,7 +470,7 @@ cdef class AckingConsumer(StreamConsumer):
                 raise MemoryError
             if s.redelivered:
                 acks_redelivered(&self.acks, p, <int>s.redelivered)
-            p.sent_ns = <uint64_t>max(s.base_ns - wall_offset, 1)
+            p.sent_ns = s.base_ns - wall_offset
             wait = self.wait_of(p)
             if not s.pending:
                 acks_give_up(&self.acks, p)
