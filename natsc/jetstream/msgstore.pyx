@@ -14,6 +14,8 @@ Invariants:
    (upper) bound that is itself no longer present.
 """
 
+import os
+
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset
@@ -35,6 +37,9 @@ cdef enum:
     MAX_SUBJECT = 65535
     MAX_BODY = 1 << 30
 
+# Nobody can choose subjects that collide; nothing that is seen depends on it.
+cdef uint64_t SUBJECT_SEED = int.from_bytes(os.urandom(8), "little")
+
 ERRORS = {
     STORE_FAILED: "the store has failed",
     STORE_NO_MEMORY: "out of memory",
@@ -47,7 +52,7 @@ ERRORS = {
 cdef class MsgStore:
     def __cinit__(self):
         memset(&self.present, 0, sizeof(self.present))
-        subjects_init(&self.subjects, 0)
+        subjects_init(&self.subjects, SUBJECT_SEED)
 
     def __dealloc__(self):
         seqset_clear(&self.present)
