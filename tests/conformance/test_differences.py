@@ -5,8 +5,12 @@ Both are asked: a difference that goes away, on either side, fails here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import ssl
+
+from cryptography import x509
 
 MONITORING = "http: 127.0.0.1:-1\n"
 
@@ -63,6 +67,49 @@ class TestReload:
         server = start(MONITORING, "--name", "n")
         failed = r"config reload not supported for ServerName: old=n, new=$"
         server.reload(MONITORING, failed if server_kind == "nats-server" else "Reloaded server configuration")
+
+
+def certificate_request(flight: bytes) -> bytes:
+    """The message of a TLS 1.2 handshake in which a server asks for the client's certificate."""
+    messages = b""
+    while flight:
+        size = 5 + int.from_bytes(flight[3:5], "big")
+        messages += flight[5:size]
+        flight = flight[size:]
+    while messages:
+        size = 4 + int.from_bytes(messages[1:4], "big")
+        if messages[0] == 13:
+            return messages[:size]
+        messages = messages[size:]
+    raise AssertionError("the server asks for no certificate")
+
+
+class TestTLS:
+    def test_names_of_authorities_are_not_sent(self, start, server_kind, dial, certificates):
+        """In TLS 1.2 the server's part of the handshake is plain: its certificates and whose it takes of the client."""
+        config = certificates.config(f"verify: true, ca_file: '{certificates.path('ca')}'")
+        wire = dial(start(MONITORING + config))
+        context = certificates.client_context("client")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        output = ssl.MemoryBIO()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            context.wrap_bio(ssl.MemoryBIO(), output, server_hostname="127.0.0.1").do_handshake()
+        wire.send(output.read())
+        flight = b""
+        while not flight.endswith(b"\x0e\0\0\0"):
+            flight += wire.sock.recv(65536)
+        authority = x509.load_pem_x509_certificate(certificates.path("ca").read_bytes()).subject.public_bytes()
+        assert (authority in certificate_request(flight)) == (server_kind == "nats-server")
+
+    def test_a_refused_certificate_is_not_named_in_the_log(self, start, server_kind, dial, certificates):
+        server = start(MONITORING + certificates.config(f"verify: true, ca_file: '{certificates.path('ca')}'"))
+        wire = dial(server)
+        with contextlib.suppress(ssl.SSLError, OSError):
+            wire.start_tls(certificates.client_context("client-stranger"))
+            wire.eof()
+        text = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+        named = {"natsc": "$", "nats-server": r" \(CN=client,O=natsc tests SHA-256: [0-9a-f]{64}\)$"}
+        server.wait_log(f"TLS handshake error: {text}{named[server_kind]}")
 
 
 class TestMonitoring:
