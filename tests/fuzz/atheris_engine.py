@@ -1,20 +1,19 @@
 """Coverage-guided fuzzing of what reads a stranger's bytes: the protocol engine, CONNECT's JSON, the configuration.
 
-    pip install atheris
+    pip install -e ".[fuzz]" Cython setuptools
     python tests/fuzz/atheris_engine.py --secs 600                  the engine; then the lines of the parser reached
     python tests/fuzz/atheris_engine.py --secs 600 --target connect
     python tests/fuzz/atheris_engine.py --secs 600 --target config
     python tests/fuzz/atheris_engine.py --target engine --replay crash-...
 
-The engine is fuzzed in a build of its own (build/variants/fuzzer),
-whose compiled code reports its edges and comparisons
-to libFuzzer through tests/fuzz/atheris_counters.c. What was found interesting is kept in build/corpus/<target>, so the
-next run goes on from there (--fresh forgets it). Afterwards the corpus is played once more in a build for gcov.
+The engine is fuzzed in a build of its own (build/variants/fuzzer), whose compiled code reports its edges and
+comparisons to libFuzzer through tests/fuzz/atheris_counters.c. What was found interesting is kept in
+build/corpus/<target>, so the next run goes on from there (--fresh forgets it). Afterwards the corpus is played once more
+in a build for gcov.
 
-An input of the target engine is two bytes of options and then what a client sends,
-~ for many blanks. It is played whole
-and cut into pieces; the fuzzer complains about a crash, an exception, answers that depend on the cuts, answers that are
-no protocol, and anything that stays behind when all connections are closed.
+An input of the target engine is two bytes of options and then what a client sends, ~ for many blanks. It is played
+whole and cut into pieces; the fuzzer complains about a crash, an exception, answers that depend on the cuts, answers
+that are no protocol, and anything that stays behind when all connections are closed.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def fuzz(into: Path, seconds: float, seed: int) -> tuple[str, float, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="does the differential fuzzer find planted faults?")
-    parser.add_argument("--secs", type=float, default=60, help="for each mutant at most")
+    parser.add_argument("--secs", type=float, default=120, help="for each mutant at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="mutants whose names contain this")
     args = parser.parse_args()
