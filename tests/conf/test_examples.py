@@ -15,6 +15,7 @@ import pytest
 from nats.errors import Error
 
 import natsc
+from tests.reference import nats_server
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.name for path in (ROOT / "conf").glob("*.conf"))
@@ -58,8 +59,7 @@ def test_the_command_takes_it(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in OURS_ALONE])
 def test_nats_server_takes_it(folder: Path, name: str) -> None:
-    beside = Path(sys.executable).parent / "nats-server"
-    command = [str(beside) if beside.exists() else "nats-server", "-t", "-c", f"conf/{name}"]
+    command = [nats_server(), "-t", "-c", f"conf/{name}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

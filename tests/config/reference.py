@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from natsc.config import check_config_file
+from tests.reference import nats_server
 
 # What stands inside a printed map or array: addresses and tokens in Go, three dots in natsc.
 _INNER = re.compile(r"0x[0-9a-f]+|%!\w\(\*conf\.token=&\{\{[^}]*\}[^}]*\}\)")
@@ -16,23 +15,16 @@ _QUOTED_KEY = re.compile(r'map\["(\w+)":')
 _TIMEOUT_S = 20
 
 
-def find_server() -> str | None:
-    """nats-server on the path, or beside the interpreter."""
-    beside = Path(sys.executable).parent / "nats-server"
-    return shutil.which("nats-server") or (str(beside) if beside.exists() else None)
-
-
-def reference_says(server: str, name: str) -> tuple[int, str]:
+def reference_says(name: str) -> tuple[int, str]:
     """(exit code, stderr) of `nats-server -t` in the current directory."""
-    done = subprocess.run(
-        [server, "-t", "-c", name], capture_output=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
-    )
+    command = [nats_server(), "-t", "-c", name]
+    done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False)
     return done.returncode, done.stderr.decode("utf-8", "surrogateescape")
 
 
-def reference_starts(server: str, name: str) -> subprocess.Popen[bytes]:
+def reference_starts(name: str) -> subprocess.Popen[bytes]:
     """As `reference_says`, but doesn't wait; the answer is for `reference_said`."""
-    command = [server, "-t", "-c", name]
+    command = [nats_server(), "-t", "-c", name]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

@@ -9,10 +9,8 @@ import pytest
 
 from natsc.config import ConfigError, process_config_file, set_baseline_options, validate_options
 from natsc.config.validate import check_system_account
+from tests.reference import nats_server
 
-from .reference import find_server
-
-SERVER = find_server()
 PIN = "ab" * 32
 
 # (configuration, what a server says when it starts with it)
@@ -103,12 +101,11 @@ def test_natsc_refuses(text: str, tmp_path: Path) -> None:
     assert str(raised.value) == CASES[text]
 
 
-@pytest.mark.skipif(SERVER is None, reason="nats-server isn't installed")
 @pytest.mark.parametrize("text", CASES, ids=lambda text: text.replace("\n", " ")[:80])
 def test_nats_server_refuses(text: str, tmp_path: Path) -> None:
     """The table above is right: a server dies with these words before it listens."""
     (tmp_path / "main.conf").write_text(text)
-    command = [str(SERVER), "-c", "main.conf", "-a", "127.0.0.1", "-p", "-1"]
+    command = [nats_server(), "-c", "main.conf", "-a", "127.0.0.1", "-p", "-1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=20, check=False)
     assert done.returncode == 1
     assert done.stderr.decode() == f"nats-server: {CASES[text]}\n"

