@@ -71,6 +71,11 @@ class AccountJetStream:
         return self.service.limits
 
     @property
+    def batch_limits(self) -> Any:
+        """natsc.config.options.JSLimitOpts: 0 where nothing is configured."""
+        return self.service.server.options.jetstream_limits
+
+    @property
     def memory_reserved(self) -> int:
         return self.service.reserved(MEMORY)
 

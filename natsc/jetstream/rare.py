@@ -83,7 +83,9 @@ def count(headers: bytes, body: bytes, last: tuple[bytes, bytes] | None) -> tupl
             return errors.MESSAGE_COUNTER_BROKEN
         sources = header(last[0], "Nats-Counter-Sources")
         if sources:
-            headers = _without(headers, "Nats-Counter-Sources")[:-2] + f"Nats-Counter-Sources: {sources}\r\n\r\n".encode()
+            headers = (
+                without(headers, "Nats-Counter-Sources")[:-2] + f"Nats-Counter-Sources: {sources}\r\n\r\n".encode()
+            )
     value += int(increment)
     return headers, b'{"val":"%d"}' % value, b',"val":"%d"' % value
 
@@ -93,10 +95,11 @@ def with_ttl_at_least(headers: bytes, least: int) -> bytes:
     given = header(headers, "Nats-TTL")
     if not given or not 0 < parse_ttl(given) < least // _SECOND * _SECOND:
         return headers
-    return _without(headers, "Nats-TTL")[:-2] + b"Nats-TTL: %d\r\n\r\n" % (least // _SECOND)
+    return without(headers, "Nats-TTL")[:-2] + b"Nats-TTL: %d\r\n\r\n" % (least // _SECOND)
 
 
-def _without(headers: bytes, name: str) -> bytes:
+def without(headers: bytes, name: str) -> bytes:
+    """A header block without the first header of that name."""
     start = headers.find(f"\r\n{name}:".encode())
     return headers if start < 0 else headers[:start] + headers[headers.find(b"\r\n", start + 2) :]
 

@@ -74,6 +74,7 @@ class JetStream:
         )
         self.accounts: dict[str, AccountJetStream] = {}
         self.broken: list[str] = []  # streams that couldn't be opened: 'account > stream'
+        self.open_batches = 0  # atomic ones, of all streams
         self.api_total = 0
         self.api_errors = 0
         self._doors: dict[str, list[Client]] = {}
@@ -141,9 +142,7 @@ class JetStream:
         def forward(request: Received) -> None:
             """What consumers and streams answer, under the domain's name."""
             subject = b"$JS.API." + request.subject[len(prefix) :]
-            self.engine.publish(
-                backend.account, subject, request.payload, reply=request.reply, headers=request.headers
-            )
+            self.engine.publish(backend.account, subject, request.payload, reply=request.reply, headers=request.headers)
 
         subscribe = self.engine.subscribe
         doors = [subscribe(backend.account, b"$JS.API." + space, answer) for space in _API_SPACES]

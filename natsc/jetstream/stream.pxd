@@ -86,6 +86,7 @@ cdef class Stream(Visible):
     cdef bytes last_msg_id
     cdef heap_t ttls                        # when messages with a TTL expire
     cdef bint expiry_armed
+    cdef bint unchecked                     # the message in hand was checked already
     cdef bint markers                       # where a subject's last message expires a marker takes its place
     cdef uint64_t age_floor                 # messages below never expire (TTL "never")
     cdef bytes ack_more                     # what stands behind the sequence in the answer to the message in hand

@@ -229,6 +229,32 @@ cdef class Stream(Visible):
         headers_scan(headers, len(headers), &h)
         self.accept(subject, len(subject), headers, len(headers), body, len(body), reply, len(reply), &h)
 
+    def store_checked(self, bytes subject, bytes headers, bytes body, bytes reply, bytes more) -> None:
+        """Store a message that was checked; the answer adds more."""
+        self.unchecked = True
+        self.ack_more = more
+        self.store_special(subject, headers, body, reply)
+        self.ack_more = b""
+        self.unchecked = False
+
+    def seq_of_id(self, bytes id not None) -> int:
+        """The sequence of a message id of the window; 0 = unknown."""
+        cdef msgid_t* known
+        if self.duplicates_ns <= 0:
+            return 0
+        dedupe_expire(&self.dedupe, self.outbox.wall_ns() - self.duplicates_ns)
+        known = dedupe_find(&self.dedupe, id, len(id))
+        return known.seq if known != NULL else 0
+
+    def stored_size(self, Py_ssize_t subject_len, Py_ssize_t hdr_len, Py_ssize_t body_len) -> int:
+        """What a message counts for."""
+        return self.store.size_of(subject_len, hdr_len, body_len)
+
+    def answer_text(self, bytes reply, bytes payload) -> None:
+        """Queue an answer of any kind, behind what is answered already."""
+        if reply and not self.no_ack:
+            self.outbox.reply_bytes(self.account, reply, payload, durable=self.is_file)
+
     def on_special(self, bytes subject, bytes headers, bytes body):
         """(subject, headers, body, what the answer adds) to store, or the number of an error.
 
@@ -245,15 +271,15 @@ cdef class Stream(Visible):
         cdef uint64_t before = 0
         cdef subject_t* state
         cdef bint has_headers = hdr_len > 0
-        if self.sealed:
+        if self.sealed and not self.unchecked:
             self.refuse(reply, reply_len, ERR_SEALED, {})
             return
-        if has_headers:
+        if has_headers and not self.unchecked:
             if self.duplicates_ns > 0 and self.dedupe.count:
                 dedupe_expire(&self.dedupe, ts - self.duplicates_ns)
             if not self.check_headers(subject, n, reply, reply_len, h):
                 return
-        if not self.check_limits(subject, n, hdr_len, body_len, reply, reply_len, h):
+        if not self.unchecked and not self.check_limits(subject, n, hdr_len, body_len, reply, reply_len, h):
             return
         if ts < self.store.last_ts_ns:
             ts = self.store.last_ts_ns      # the wall clock went back: time in a stream doesn't

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from natsc.clock import Timer
     from natsc.jetstream.account import AccountJetStream
+    from natsc.jetstream.batch import Batches
     from natsc.jetstream.consumer_config import ConsumerConfig
 
 _NS = 1_000_000_000
@@ -30,7 +31,7 @@ CONSUMER_KEY = b"config/"
 # What is not had yet: (attribute of StreamConfig, how it is called).
 _MISSING = (
     ("mirror", "mirrors"), ("sources", "sources"),
-    ("allow_atomic", "atomic batch publishing"), ("allow_batched", "fast batch publishing"),
+    ("allow_batched", "fast batch publishing"),
     ("allow_msg_schedules", "message schedules"),
 )  # fmt: skip
 
@@ -64,6 +65,7 @@ class ManagedStream(Stream):
         self.identity = identity(created)
         self.by_name: dict[str, Any] = {}
         self._timer: Timer | None = None
+        self._batches: Batches | None = None
         self._transform: Any = None
         self._republish: Any = None
         self.configure(config)
@@ -142,6 +144,8 @@ class ManagedStream(Stream):
 
     def _leave(self) -> None:
         self.stop()
+        if self._batches is not None:
+            self._batches.close()
         self.owner.unlisten_direct(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -149,7 +153,29 @@ class ManagedStream(Stream):
 
     # Messages on their way in
 
+    def ingest_special(self, subject: bytes, headers: bytes, body: bytes, reply: bytes) -> None:
+        if self.config.allow_atomic and headers:
+            from natsc.jetstream.api_request import header
+            from natsc.jetstream.batch import ID, Batches
+
+            batch_id = header(headers, ID)
+            if batch_id:
+                if self._batches is None:
+                    self._batches = Batches(self)
+                self._batches.take(batch_id, (subject, headers, body), reply)
+                return
+        super().ingest_special(subject, headers, body, reply)
+
+    def answer_error(self, reply: bytes, error: ApiError) -> None:
+        self.answer_text(reply, self._error(self.name, error))
+
     def on_special(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes] | int:
+        return self.prepare(subject, headers, body, {})
+
+    def prepare(
+        self, subject: bytes, headers: bytes, body: bytes, counters: dict[bytes, tuple[bytes, bytes]]
+    ) -> tuple[bytes, bytes, bytes, bytes] | int:
+        """What on_special answers; `counters` has what stands for a counter's last message."""
         from natsc.jetstream import rare
 
         if self._transform is not None:
@@ -160,9 +186,12 @@ class ManagedStream(Stream):
             return refused
         more = b""
         if self.config.allow_msg_counter:
-            last = self.store.get_bytes(self.last_of(subject))
-            self.outbox.end_soon()
-            counted = rare.count(headers, body, last[3:] if last is not None else None)
+            last = counters.get(subject)
+            if last is None:
+                found = self.store.get_bytes(self.last_of(subject))
+                last = found[3:] if found is not None else None
+                self.outbox.end_soon()
+            counted = rare.count(headers, body, last)
             if isinstance(counted, int):
                 return counted
             headers, body, more = counted

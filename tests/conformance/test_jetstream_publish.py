@@ -42,6 +42,15 @@ def block(headers: bytes, data: bytes = b"x") -> Step:
     return "s.a", data, headers
 
 
+def batch(
+    seq: int, subject: str = "s.a", data: bytes = b"x", id: str = "one", commit: str = "", **headers: str
+) -> Step:
+    """A message of an atomic batch."""
+    if commit:
+        headers["Nats_Batch_Commit"] = commit
+    return put(subject, data, Nats_Batch_Id=id, Nats_Batch_Sequence=str(seq), **headers)
+
+
 ROLL_UP = {"allow_rollup_hdrs": True}
 
 # name: (configuration, steps); the configuration is updated by a step that is a dict.
@@ -137,6 +146,35 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
         put("s.b", b"", Nats_Incr="100000000000000000000000000000"), put("s.b", b"", Nats_Incr="1"),
         put("s.b", b"", Nats_Incr="1", Nats_Msg_Id="a"), put("s.b", b"", Nats_Incr="1", Nats_Msg_Id="a"),
         get(1), get(2), get(3), get(5),
+    ]),
+    "atomic batches": ({"allow_atomic": True, **ROLL_UP}, [
+        batch(1), batch(2, "s.b"), batch(3, commit="1"), get(1), get(3), INFO,
+        batch(1), batch(2, commit="eob"), get(4), INFO, batch(2), batch(1), batch(3), batch(2), INFO,
+        batch(1), batch(2, commit="x"), batch(1001), batch(1, id="i" * 65), put(Nats_Batch_Id="b"),
+        put(Nats_Batch_Id="b", Nats_Batch_Sequence="x"), batch(1, commit="eob"), INFO,
+        batch(1, Nats_Expected_Last_Sequence="4"), batch(2, commit="1"), INFO,
+        batch(1, Nats_Expected_Last_Sequence="4"), batch(2, commit="1"), INFO,
+        batch(1), batch(2, Nats_Expected_Last_Sequence="7", commit="1"), INFO,
+        batch(1), batch(2, Nats_Expected_Last_Subject_Sequence="6", commit="1"), INFO,
+        batch(1, "s.b", Nats_Expected_Last_Subject_Sequence="2"), batch(2, commit="1"), INFO,
+        batch(1, Nats_Msg_Id="1"), batch(2, Nats_Msg_Id="1", commit="1"), INFO,
+        batch(1, Nats_Msg_Id="1"), batch(2, Nats_Msg_Id="2", commit="1"), INFO,
+        batch(1, Nats_Msg_Id="3"), batch(2, Nats_Msg_Id="2", commit="1"), INFO,
+        batch(1, Nats_Expected_Last_Msg_Id="2", commit="1"), batch(1, Nats_Expected_Stream="T", commit="1"),
+        batch(1, Nats_TTL="1s", commit="1"), batch(1, Nats_TTL="x", commit="1"), batch(1, Nats_Incr="1", commit="1"),
+        batch(1), batch(2, Nats_Rollup="sub", commit="1"), batch(1), batch(2, Nats_Rollup="all", commit="1"),
+        batch(1, Nats_Rollup="x", commit="1"), batch(1, "s.b", Nats_Rollup="sub"), batch(2, commit="1"), INFO,
+        batch(1, **{"Nats_Required_Api_Level": "9"}), batch(1, **{"Nats_Required_Api_Level": "2"}, commit="1"),
+        put(Nats_Expected_Last_Msg_Id=""), get(11), get(12), INFO,
+    ]),
+    "atomic batches are off": ({}, [batch(1), batch(1, commit="1")]),
+    "atomic batches where new messages are refused": ({"allow_atomic": True, "discard": "new", "max_msgs": 3}, [
+        batch(1), batch(2), batch(3), batch(4, commit="1"), INFO, batch(1), batch(2, commit="1"), INFO,
+        batch(1), batch(2, commit="1"), batch(1, commit="1"),
+    ]),
+    "atomic batches of counters": ({"allow_atomic": True, "allow_msg_counter": True}, [
+        batch(1, data=b"", Nats_Incr="1"), batch(2, data=b"", Nats_Incr="5"), batch(3, data=b"", Nats_Incr="7", commit="1"),
+        get(3), batch(1, data=b"", Nats_Incr="1"), batch(2, data=b"x", Nats_Incr="5", commit="1"), INFO,
     ]),
     "markers": ({"subject_delete_marker_ttl": 60_000_000_000}, [
         put(Nats_TTL="1s"), get(1), put(Nats_TTL="61s"), get(2), put(Nats_TTL="never"), get(3), put(Nats_TTL="x"),

@@ -1,0 +1,258 @@
+"""Atomic batches: messages that are stored all together, or not at all.
+
+A batch is collected in memory until its commit; then every message is checked against the stream and against those of
+the batch before it, and only if all may be stored they are, in one turn, and so in one transaction of the store.
+"""
+
+from __future__ import annotations
+
+from natsc.jetstream import advisories, rare
+from natsc.jetstream import api_errors as errors
+from natsc.jetstream.api_errors import ApiError
+from natsc.jetstream.api_request import header
+from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER, level_too_high
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from natsc.clock import Timer
+    from natsc.jetstream.streams import ManagedStream
+
+    Message = tuple[bytes, bytes, bytes]  # subject, headers, body
+
+ID, SEQUENCE, COMMIT = "Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"
+_NS = 1_000_000_000
+_ID_MAX = 64
+_PER_STREAM, _IN_ALL, _SIZE, _TIMEOUT_NS = 50, 1000, 1000, 10 * _NS
+
+
+class Batch:
+    """One that isn't committed yet."""
+
+    __slots__ = ("messages", "seq", "timer")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.seq = 0
+        self.timer: Timer | None = None
+
+
+class Batches:
+    """The open batches of a stream."""
+
+    def __init__(self, stream: ManagedStream) -> None:
+        self.stream = stream
+        self.open: dict[str, Batch] = {}
+        limits = stream.owner.batch_limits
+        self.size_max: int = limits.max_batch_size or _SIZE
+        self.per_stream: int = limits.max_batch_inflight_per_stream or _PER_STREAM
+        self.in_all: int = limits.max_batch_inflight_total or _IN_ALL
+        self.timeout_ns: int = limits.max_batch_timeout or _TIMEOUT_NS
+
+    def take(self, batch_id: str, message: Message, reply: bytes) -> None:
+        """A message of a batch: keeps it, or stores the whole batch, and answers."""
+        try:
+            committed = self._take(batch_id, message, reply)
+        except ApiError as error:
+            self.stream.answer_error(reply, error)
+            return
+        if not committed and reply and not self.stream.config.no_ack:
+            self.stream.outbox.reply_bytes(
+                self.stream.account, reply, b"", durable=self.stream.config.storage == "file"
+            )
+
+    def close(self) -> None:
+        """Forgets them all."""
+        for batch_id in list(self.open):
+            self._drop(batch_id)
+
+    def _take(self, batch_id: str, message: Message, reply: bytes) -> bool:
+        stream, (subject, headers, body) = self.stream, message
+        if stream.config.sealed:
+            raise ApiError(errors.STREAM_SEALED)
+        if 0 <= stream.config.max_msg_size < len(headers) + len(body):
+            raise ApiError(errors.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+        if len(batch_id.encode("utf-8", "surrogateescape")) > _ID_MAX:
+            raise ApiError(errors.ATOMIC_PUBLISH_INVALID_BATCH_ID)
+        number = header(headers, SEQUENCE) or ""
+        if not number.isascii() or not number.isdigit():
+            raise ApiError(errors.ATOMIC_PUBLISH_MISSING_SEQ)
+        seq = int(number)
+        commit = header(headers, COMMIT)
+        at_end = commit == "eob"
+        batch = self._find(batch_id, seq, seq - at_end)
+        if commit is not None and commit not in ("1", "eob"):
+            self._drop(batch_id)
+            raise ApiError(errors.ATOMIC_PUBLISH_INVALID_BATCH_COMMIT)
+        if header(headers, REQUIRED_LEVEL_HEADER):
+            if level_too_high(header(headers, REQUIRED_LEVEL_HEADER)):
+                self._abandon(batch_id, advisories.BATCH_UNSUPPORTED)
+                raise ApiError(errors.REQUIRED_API_LEVEL)
+            headers = rare.without(headers, REQUIRED_LEVEL_HEADER)
+        batch.seq += 1
+        if batch.seq != seq or (seq == 1 and at_end):
+            self._abandon(batch_id, advisories.BATCH_INCOMPLETE)
+            raise ApiError(errors.ATOMIC_PUBLISH_INCOMPLETE_BATCH)
+        if seq - at_end > self.size_max:
+            self._abandon(batch_id, advisories.BATCH_LARGE)
+            raise ApiError(errors.ATOMIC_PUBLISH_TOO_LARGE_BATCH, size=self.size_max)
+        if not at_end:
+            batch.messages.append((subject, headers, body))
+        if commit is None:
+            self._arm(batch_id, batch)
+            return False
+        self._drop(batch_id)
+        self._commit(batch_id, batch, reply, at_end)
+        return True
+
+    def _find(self, batch_id: str, seq: int, size: int) -> Batch:
+        """The open batch, or a new one. Raises ApiError."""
+        batch = self.open.get(batch_id)
+        if batch is not None:
+            return batch
+        if seq != 1:
+            if size > self.size_max:
+                raise ApiError(errors.ATOMIC_PUBLISH_TOO_LARGE_BATCH, size=self.size_max)
+            raise ApiError(errors.ATOMIC_PUBLISH_INCOMPLETE_BATCH)
+        if len(self.open) >= self.per_stream or self.stream.owner.service.open_batches >= self.in_all:
+            raise ApiError(errors.ATOMIC_PUBLISH_TOO_MANY_INFLIGHT)
+        batch = self.open[batch_id] = Batch()
+        self.stream.owner.service.open_batches += 1
+        return batch
+
+    def _arm(self, batch_id: str, batch: Batch) -> None:
+        """Gives the batch up where nothing more comes in time."""
+
+        def expire() -> None:
+            self._abandon(batch_id, advisories.BATCH_TIMEOUT)
+            self.stream.engine.end_turn()
+
+        if batch.timer is not None:
+            batch.timer.cancel()
+        batch.timer = self.stream.owner.clock.call_later(self.timeout_ns / _NS, expire)
+
+    def _drop(self, batch_id: str) -> None:
+        batch = self.open.pop(batch_id)
+        self.stream.owner.service.open_batches -= 1
+        if batch.timer is not None:
+            batch.timer.cancel()
+
+    def _abandon(self, batch_id: str, reason: str) -> None:
+        self._drop(batch_id)
+        owner = self.stream.owner
+        owner.announce(lambda: advisories.batch_abandoned(owner, "", self.stream.name, batch_id, reason))
+
+    def _commit(self, batch_id: str, batch: Batch, reply: bytes, at_end: bool) -> None:
+        """Raises ApiError where one of the messages may not be stored: then none is."""
+        stream = self.stream
+        staged = Staged(stream)
+        checked = [staged.check(message) for message in batch.messages]
+        count = len(checked)
+        for number, (subject, headers, body) in enumerate(checked, 1):
+            more, answer = b"", b""
+            if number == count:
+                from natsc.jetstream.schema import encode
+
+                answer, more = reply, b',"batch":%b,"count":%d' % (encode(batch_id), count)
+                if at_end:
+                    headers = headers[:-2] + f"{COMMIT}: 1\r\n\r\n".encode()
+            stream.store_checked(subject, headers, body, answer, more)
+
+
+class Staged:
+    """What the stream would be like with the messages of a batch that are checked already."""
+
+    def __init__(self, stream: ManagedStream) -> None:
+        self.stream = stream
+        self.ids: set[str] = set()
+        self.written: dict[bytes, int] = {}  # messages by subject
+        self.counters: dict[bytes, tuple[bytes, bytes]] = {}  # the last headers and body of a counter
+        self.size = 0
+        self.count = 0
+
+    def check(self, message: Message) -> Message:
+        """The message as it is stored. Raises ApiError."""
+        stream, config = self.stream, self.stream.config
+        prepared = stream.prepare(*message, self.counters)
+        if isinstance(prepared, int):
+            raise ApiError(prepared)
+        subject, headers, body, _ = prepared
+        if header(headers, "Nats-Expected-Last-Msg-Id"):
+            raise ApiError(errors.ATOMIC_PUBLISH_UNSUPPORTED_HEADER_BATCH, header="Nats-Expected-Last-Msg-Id")
+        if (header(headers, "Nats-Expected-Stream") or stream.name) != stream.name:
+            raise ApiError(errors.STREAM_NOT_MATCH)
+        ttl = header(headers, "Nats-TTL")
+        if ttl and not config.allow_msg_ttl:
+            raise ApiError(errors.MESSAGE_TTL_DISABLED)
+        if ttl and rare.parse_ttl(ttl) == rare.INVALID:
+            raise ApiError(errors.MESSAGE_TTL_INVALID)
+        self._check_id(header(headers, "Nats-Msg-Id"))
+        self._check_expectations(subject, headers)
+        self._check_rollup(subject, header(headers, "Nats-Rollup"))
+        self.count += 1
+        self.written[subject] = self.written.get(subject, 0) + 1
+        self.size += stream.stored_size(len(subject), len(headers), len(body))
+        if config.allow_msg_counter:
+            self.counters[subject] = headers, body
+        self._check_room(subject, bool(header(headers, "Nats-Rollup")))
+        return subject, headers, body
+
+    def _check_id(self, message_id: str | None) -> None:
+        if not message_id:
+            return
+        if message_id in self.ids or self.stream.seq_of_id(message_id.encode("utf-8", "surrogateescape")):
+            raise ApiError(errors.ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE)
+        self.ids.add(message_id)
+
+    def _check_expectations(self, subject: bytes, headers: bytes) -> None:
+        expected = header(headers, "Nats-Expected-Last-Sequence")
+        if expected:
+            last = self.stream.store.last_seq + self.count
+            if _number(expected) != last:
+                raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE, seq=last)
+            if self.written:
+                raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
+        expected = header(headers, "Nats-Expected-Last-Subject-Sequence")
+        filter = header(headers, "Nats-Expected-Last-Subject-Sequence-Subject")
+        if expected:
+            asked = filter.encode("utf-8", "surrogateescape") if filter else subject
+            if asked in self.written:
+                raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
+            last = self.stream.last_of(asked)
+            if _number(expected) != last:
+                raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE, seq=last)
+        elif filter:
+            raise ApiError(errors.STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID)
+
+    def _check_rollup(self, subject: bytes, rollup: str | None) -> None:
+        if not rollup:
+            return
+        config, kind, wrong = self.stream.config, rollup.lower(), ""
+        if not config.allow_rollup_hdrs or config.deny_purge:
+            wrong = "rollup not permitted"
+        elif kind == "sub":
+            wrong = "batch rollup sub invalid" if subject in self.written else ""
+        elif kind == "all":
+            wrong = "batch rollup all invalid" if self.written else ""
+        else:
+            wrong = f'rollup value invalid: "{kind}"'
+        if wrong:
+            raise ApiError(errors.STREAM_ROLLUP_FAILED, err=wrong)
+
+    def _check_room(self, subject: bytes, rolls_up: bool) -> None:
+        stream, config = self.stream, self.stream.config
+        if config.discard != "new":
+            return
+        full = ""
+        if 0 < config.max_msgs < stream.store.msgs + self.count:
+            full = "maximum messages exceeded"
+        elif 0 < config.max_bytes < stream.store.bytes + self.size:
+            full = "maximum bytes exceeded"
+        elif config.discard_new_per_subject and not rolls_up:
+            if 0 < config.max_msgs_per_subject < stream.count_of(subject) + self.written[subject]:
+                full = "maximum messages per subject exceeded"
+        if full:
+            raise ApiError(errors.STREAM_STORE_FAILED, err=full)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else -1
