@@ -254,6 +254,22 @@ class TestTrace:
             ("<<-", "b'PONG'", "None"),
         ]
 
+    def test_what_else_is_said(self):
+        world = World(headers=True)
+        world.engine.configure(trace=True)
+        peer = world.connect("p")
+        peer.say(b'CONNECT {"headers":true}\r\nHPUB a 2 2\r\nhh\r\nSUB a.. 1\r\n')
+        world.advance(3 * 10**9)
+        assert [entry[1:3] for entry in world.log] == [
+            ("<<-", "b'CONNECT'"),
+            ("<<-", "b'HPUB'"),
+            ("<<-", "b'hh'"),
+            ("->>", "b'OK'"),
+            ("<<-", "b'SUB'"),
+            ("->>", "b'-ERR'"),
+            ("->>", "b'PING'"),
+        ]
+
     def test_once_where_the_payload_comes_late(self, world, step):
         world.engine.configure(trace=True)
         peer = world.connect("p")

@@ -46,7 +46,7 @@ class Transport:
 
 
 class Connection:
-    """A client of a world that reads and writes through a protocol. Also what that takes for its listener and its loop."""
+    """A client of a world that reads and writes through a protocol. Also what that takes for listener and loop."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -1,7 +1,7 @@
 """Output over real sockets that take little at a time: nothing is lost, doubled or out of order, whichever way it left.
 
-A message may wait in the client's buffer, leave at the end of the turn, go straight from the read buffer (big ones), leave
-within the turn (many receivers), or be handed to the transport. The peer that reads compares with what it must get.
+A message may wait in the client's buffer, leave at the end of the turn, go straight from the read buffer (big ones),
+leave within the turn (many receivers), or be handed to the transport. Who reads compares with what it must get.
 """
 
 from __future__ import annotations
@@ -128,6 +128,24 @@ def test_every_byte_arrives(seed, receivers):
         assert not peer.client.closing
         peer.close()
     assert any(peer.transport.given for peer in peers)
+
+
+@pytest.mark.parametrize("no_stall", [False, True])
+def test_a_receiver_that_takes_nothing(no_stall):
+    """Beyond max_pending it is closed; with no_fast_producer_stall it gets nothing from three quarters of that on."""
+    world = World(max_pending=1 << 20)
+    world.engine.configure(no_stall=no_stall)
+    sender, receiver = world.connect(), Receiver(world, b"1")
+    for _ in range(30):
+        sender.say(b"PUB foo.x 65536\r\n%s\r\n" % (b"x" * 65536))
+    if no_stall:
+        assert 0 <= receiver.client.pending_bytes - (3 << 18) < 70_000
+        while receiver.read(1 << 20):
+            pass
+        assert len(receiver.got) % (65536 + 21) == 0
+        assert receiver.client.out_msgs == len(receiver.got) // (65536 + 21) < 15
+    assert receiver.client.reason == ("" if no_stall else "Slow Consumer (Pending Bytes)")
+    receiver.close()
 
 
 def test_a_receiver_that_closed_its_socket_harms_nobody():

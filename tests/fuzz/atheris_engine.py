@@ -8,8 +8,8 @@
 
 The engine is fuzzed in a build of its own (build/variants/fuzzer), whose compiled code reports its edges and
 comparisons to libFuzzer through tests/fuzz/atheris_counters.c. What was found interesting is kept in
-build/corpus/<target>, so the next run goes on from there (--fresh forgets it). Afterwards the corpus is played once more
-in a build for gcov.
+build/corpus/<target>, so the next run goes on from there (--fresh forgets it). Afterwards the corpus is played once
+more in a build for gcov.
 
 An input of the target engine is two bytes of options and then what a client sends, ~ for many blanks. It is played
 whole and cut into pieces; the fuzzer complains about a crash, an exception, answers that depend on the cuts, answers
