@@ -11,6 +11,7 @@ import pytest
 
 import natsc as natsc_package
 from natsc import cli
+from natsc.config.keys import PREFIX_USER, random_public_key
 from natsc.flags import FLAGS
 from natsc.server import info
 
@@ -110,6 +111,15 @@ def test_tls_help_differs_in_order_alone(natsc: Run, reference: Run) -> None:
 def test_check_configuration(natsc: Run, reference: Run, tmp_path: Path, text: str) -> None:
     (tmp_path / "a.conf").write_text(text)
     assert natsc("-t", "-c", "a.conf") == reference("-t", "-c", "a.conf")
+
+
+def test_check_of_what_cannot_be_enforced(natsc: Run, reference: Run, tmp_path: Path) -> None:
+    user = random_public_key(PREFIX_USER)
+    (tmp_path / "a.conf").write_text(f"authorization {{ users [{{nkey: {user}}}] }}\n")
+    code, out, err = natsc("-t", "-c", "a.conf")
+    expected_code, expected_out, expected = reference("-t", "-c", "a.conf")
+    line = "nats-server: but natsc cannot enforce yet: nkey users. "
+    assert (code, out, err.startswith(expected + line)) == (expected_code, expected_out, True)
 
 
 def test_a_log_that_cannot_be_opened(natsc: Run, reference: Run) -> None:
