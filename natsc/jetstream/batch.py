@@ -55,10 +55,8 @@ class Batches:
         except ApiError as error:
             self.stream.answer_error(reply, error)
             return
-        if not committed and reply and not self.stream.config.no_ack:
-            self.stream.outbox.reply_bytes(
-                self.stream.account, reply, b"", durable=self.stream.config.storage == "file"
-            )
+        if not committed:
+            self.stream.answer_text(reply, b"")
 
     def close(self) -> None:
         """Forgets them all."""
@@ -247,9 +245,12 @@ class Staged:
             full = "maximum messages exceeded"
         elif 0 < config.max_bytes < stream.store.bytes + self.size:
             full = "maximum bytes exceeded"
-        elif config.discard_new_per_subject and not rolls_up:
-            if 0 < config.max_msgs_per_subject < stream.count_of(subject) + self.written[subject]:
-                full = "maximum messages per subject exceeded"
+        elif (
+            config.discard_new_per_subject
+            and not rolls_up
+            and 0 < config.max_msgs_per_subject < stream.count_of(subject) + self.written[subject]
+        ):
+            full = "maximum messages per subject exceeded"
         if full:
             raise ApiError(errors.STREAM_STORE_FAILED, err=full)
 

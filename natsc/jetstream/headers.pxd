@@ -20,3 +20,4 @@ cdef struct headers_t:
 
 cdef void headers_scan(const char* p, Py_ssize_t n, headers_t* h) noexcept nogil
 cdef int64_t parse_number(slice_t* s) noexcept nogil
+cdef bint lower_is(slice_t* s, const char* word, Py_ssize_t n) noexcept nogil

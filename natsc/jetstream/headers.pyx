@@ -87,3 +87,14 @@ cdef int64_t parse_number(slice_t* s) noexcept nogil:
             return -1
         n = n * 10 + (s.p[i] - 48)
     return n
+
+
+cdef bint lower_is(slice_t* s, const char* word, Py_ssize_t n) noexcept nogil:
+    """Whether s is word, in any case."""
+    cdef Py_ssize_t i
+    if s.n != n:
+        return False
+    for i in range(n):
+        if s.p[i] != word[i] and not (65 <= s.p[i] <= 90 and s.p[i] + 32 == word[i]):
+            return False
+    return True

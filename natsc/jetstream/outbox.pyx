@@ -59,20 +59,6 @@ cdef char* fifo_reserve(fifo_t* f, Py_ssize_t n) noexcept nogil:
     return f.data + f.end
 
 
-cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
-    """Write n in decimal at o; returns the end."""
-    cdef char digits[20]
-    cdef int k = 20
-    while True:
-        k -= 1
-        digits[k] = <char>(48 + n % 10)
-        n //= 10
-        if n == 0:
-            break
-    memcpy(o, digits + k, 20 - k)
-    return o + 20 - k
-
-
 cdef class Visible:
     cdef uint64_t newest(self) noexcept:
         """The last sequence there is."""

@@ -24,6 +24,22 @@ cdef enum:
     RETAIN_INTEREST = 1
     RETAIN_WORK_QUEUE = 2
 
+# Numbers of JetStream errors (natsc/jetstream/api_errors.py has their texts).
+cdef enum:
+    ERR_SEALED = 10109
+    ERR_MESSAGE_TTL_INVALID = 10165
+    ERR_STORE_FAILED = 10077
+    ERR_NOT_MATCH = 10060
+    ERR_MESSAGE_TTL_DISABLED = 10166
+    ERR_WRONG_LAST_SEQUENCE = 10071
+    ERR_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID = 10193
+    ERR_WRONG_LAST_MSG_ID = 10070
+    ERR_ROLLUP_FAILED = 10111
+    ERR_MESSAGE_EXCEEDS_MAXIMUM = 10054
+    ERR_HEADER_EXCEEDS_MAXIMUM = 10097
+    ERR_INSUFFICIENT_RESOURCES = 10023
+    ERR_ACCOUNT_RESOURCES_EXCEEDED = 10002
+
 cdef class Stream
 
 # What a stream calls of a consumer; natsc/jetstream/consumer.pyx extends it. Nothing here may publish: a consumer posts a job

@@ -21,10 +21,10 @@ from natsc.engine.client cimport detach
 from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t
 from natsc.jetstream.dedupe cimport dedupe_add, dedupe_clear, dedupe_expire, dedupe_find, dedupe_init, dedupe_t, msgid_t
 from natsc.jetstream.expiry cimport heap_clear, heap_pop, heap_push, heap_t
-from natsc.jetstream.headers cimport headers_scan, headers_t, parse_number, slice_t
+from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is, parse_number
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.msgstore cimport MsgStore, purge_t
-from natsc.jetstream.outbox cimport Outbox, Visible
+from natsc.jetstream.outbox cimport Outbox, Visible, put_number
 from natsc.jetstream.seqset cimport seqset_prev
 from natsc.jetstream.subjectstate cimport filter_init, filter_t, subject_t, subjects_find
 
@@ -36,51 +36,9 @@ cdef enum:
     EXPIRE_BUDGET = 20000       # messages that one step of expiry removes
     SCAN_BUDGET = 0x7FFFFFFF
 
-# Numbers of JetStream errors (natsc/jetstream/api_errors.py has their texts).
-cdef enum:
-    ERR_SEALED = 10109
-    ERR_MESSAGE_TTL_INVALID = 10165
-    ERR_STORE_FAILED = 10077
-    ERR_NOT_MATCH = 10060
-    ERR_MESSAGE_TTL_DISABLED = 10166
-    ERR_WRONG_LAST_SEQUENCE = 10071
-    ERR_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID = 10193
-    ERR_WRONG_LAST_MSG_ID = 10070
-    ERR_ROLLUP_FAILED = 10111
-    ERR_MESSAGE_EXCEEDS_MAXIMUM = 10054
-    ERR_HEADER_EXCEEDS_MAXIMUM = 10097
-    ERR_INSUFFICIENT_RESOURCES = 10023
-    ERR_ACCOUNT_RESOURCES_EXCEEDED = 10002
-
-
 cdef void take_message(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept:
     """client_t.on_msg of a stream. The engine runs with the GIL held, so it needn't be taken again."""
     (<Stream>c.owner).ingest(m, msg)
-
-
-cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
-    """Write n in decimal at o; returns the end."""
-    cdef char digits[20]
-    cdef int k = 20
-    while True:
-        k -= 1
-        digits[k] = <char>(48 + n % 10)
-        n //= 10
-        if n == 0:
-            break
-    memcpy(o, digits + k, 20 - k)
-    return o + 20 - k
-
-
-cdef bint lower_is(slice_t* s, const char* word, Py_ssize_t n) noexcept nogil:
-    """Whether s is word, in any case."""
-    cdef Py_ssize_t i
-    if s.n != n:
-        return False
-    for i in range(n):
-        if s.p[i] != word[i] and not (65 <= s.p[i] <= 90 and s.p[i] + 32 == word[i]):
-            return False
-    return True
 
 
 cdef class StreamConsumer:

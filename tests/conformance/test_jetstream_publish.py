@@ -164,7 +164,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
         batch(1, Nats_TTL="1s", commit="1"), batch(1, Nats_TTL="x", commit="1"), batch(1, Nats_Incr="1", commit="1"),
         batch(1), batch(2, Nats_Rollup="sub", commit="1"), batch(1), batch(2, Nats_Rollup="all", commit="1"),
         batch(1, Nats_Rollup="x", commit="1"), batch(1, "s.b", Nats_Rollup="sub"), batch(2, commit="1"), INFO,
-        batch(1, **{"Nats_Required_Api_Level": "9"}), batch(1, **{"Nats_Required_Api_Level": "2"}, commit="1"),
+        batch(1, Nats_Required_Api_Level="9"), batch(1, Nats_Required_Api_Level="2", commit="1"),
         put(Nats_Expected_Last_Msg_Id=""), get(11), get(12), INFO,
     ]),
     "atomic batches are off": ({}, [batch(1), batch(1, commit="1")]),
@@ -173,7 +173,8 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
         batch(1), batch(2, commit="1"), batch(1, commit="1"),
     ]),
     "atomic batches of counters": ({"allow_atomic": True, "allow_msg_counter": True}, [
-        batch(1, data=b"", Nats_Incr="1"), batch(2, data=b"", Nats_Incr="5"), batch(3, data=b"", Nats_Incr="7", commit="1"),
+        batch(1, data=b"", Nats_Incr="1"), batch(2, data=b"", Nats_Incr="5"),
+        batch(3, data=b"", Nats_Incr="7", commit="1"),
         get(3), batch(1, data=b"", Nats_Incr="1"), batch(2, data=b"x", Nats_Incr="5", commit="1"), INFO,
     ]),
     "markers": ({"subject_delete_marker_ttl": 60_000_000_000}, [
