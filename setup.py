@@ -8,6 +8,7 @@ NATSC_MODULES=engine,_core        only the modules whose names begin so
 """
 
 import os
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -24,54 +25,20 @@ elif coverage == "lines":
     link = ["--coverage"]
     flags = ["-O0", *link]
 
-MODULES = [
-    "engine.buffer",
-    "engine.timers",
-    "engine.subject",
-    "engine.sublist",
-    "engine.permissions",
-    "engine.parser",
-    "engine.tail",
-    "engine.hooks",
-    "engine.account",
-    "engine.deliver",
-    "engine.client",
-    "jetstream.lmdb",
-    "jetstream.layout",
-    "jetstream.seqset",
-    "jetstream.subjectstate",
-    "jetstream.checkpoint",
-    "jetstream.msgstore",
-    "jetstream.memstore",
-    "jetstream.worker",
-    "jetstream.store",
-    "jetstream.filestore",
-    "_core",
-    "net.protocol",
-    "jetstream.dedupe",
-    "jetstream.expiry",
-    "jetstream.headers",
-    "jetstream.outbox",
-    "jetstream.stream",
-    "jetstream.ackstate",
-    "jetstream.waiting",
-    "jetstream.delivery",
-    "jetstream.consumer_acks",
-    "jetstream.consumer_pulls",
-    "jetstream.consumer_setup",
-    "jetstream.consumer",
-]
-
+# Every .pyx is a module, by its name below natsc.
+modules = {
+    path.removeprefix("natsc/").removesuffix(".pyx").replace("/", "."): path
+    for path in sorted(glob("natsc/**/*.pyx", recursive=True))
+}
 if os.environ.get("NATSC_MODULES"):
-    MODULES = [name for name in MODULES if name.startswith(tuple(os.environ["NATSC_MODULES"].split(",")))]
+    wanted = tuple(os.environ["NATSC_MODULES"].split(","))
+    modules = {name: path for name, path in modules.items() if name.startswith(wanted)}
 
 setup(
     ext_modules=cythonize(
         [
-            Extension(
-                f"natsc.{name}", [f"natsc/{name.replace('.', '/')}.pyx"], extra_compile_args=flags, extra_link_args=link
-            )
-            for name in MODULES
+            Extension(f"natsc.{name}", [path], extra_compile_args=flags, extra_link_args=link)
+            for name, path in modules.items()
         ],
         compiler_directives={"language_level": "3", "cdivision": True, "embedsignature": True},
     ),
