@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 PREFIX_SEED = 18 << 3  # S
-PREFIX_PRIVATE = 15 << 3  # P
 PREFIX_SERVER = 13 << 3  # N
 PREFIX_CLUSTER = 2 << 3  # C
 PREFIX_OPERATOR = 14 << 3  # O

@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar
 
-NANOSECOND = 1
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -112,11 +111,6 @@ class URL(Struct):
     def port(self) -> str:
         _, colon, port = self.host.rpartition(":")
         return port if colon and "]" not in port else ""
-
-    @property
-    def hostname(self) -> str:
-        name = self.host[: -len(self.port) - 1] if self.port else self.host.removesuffix(":")
-        return name[1:-1] if name.startswith("[") else name
 
     def __str__(self) -> str:
         return self.text(self.password)

@@ -64,7 +64,7 @@ _TLS12_SUITES = {
     "TLS_RSA_WITH_RC4_128_SHA": "RC4-SHA",
 }
 _SECURE_SUITES = tuple(_TLS12_SUITES)[:10]
-_TLS13_PREFIXES = ("TLS_AES_", "TLS_CHACHA20_")
+
 _GO_NAMES = {openssl: go for go, openssl in _TLS12_SUITES.items()}
 
 _CURVES = {

@@ -1,4 +1,4 @@
-"""The addresses of this machine, from the kernel (Linux's rtnetlink), and which of them others can use."""
+"""The addresses of this machine, from the kernel (Linux's rtnetlink)."""
 
 from __future__ import annotations
 
@@ -66,14 +66,3 @@ def _read_address(message: bytes) -> tuple[int, str] | None:
         at += (size + 3) & ~3
     address = raw.get(_IFA_LOCAL) or raw.get(_IFA_ADDRESS)
     return (index, socket.inet_ntop(family, address)) if address else None
-
-
-def is_global_unicast(address: str) -> bool:
-    """net.IP.IsGlobalUnicast: whether INFO's connect_urls may name it (private addresses count)."""
-    if ":" not in address:
-        first, second = (int(part) for part in address.split(".")[:2])
-        reserved = address in ("0.0.0.0", "255.255.255.255") or first == 127 or 224 <= first <= 239
-        return not reserved and (first, second) != (169, 254)
-    raw = socket.inet_pton(socket.AF_INET6, address)
-    link_local = raw[0] == 0xFE and raw[1] & 0xC0 == 0x80
-    return raw[0] != 0xFF and not link_local and raw not in (b"\0" * 16, b"\0" * 15 + b"\1")

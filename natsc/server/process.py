@@ -31,15 +31,6 @@ _COMMANDS = {
     "term": "SIGTERM",
 }
 
-# The signals a server answers to, in the words of its log: Trapped "hangup" signal.
-SIGNAL_TEXTS = {
-    "SIGHUP": "hangup",
-    "SIGINT": "interrupt",
-    "SIGTERM": "terminated",
-    "SIGUSR1": "user defined signal 1",
-    "SIGUSR2": "user defined signal 2",
-}
-
 
 class SignalError(Exception):
     """A signal that could not be sent; str() is the text after "nats-server: "."""

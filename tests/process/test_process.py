@@ -236,15 +236,6 @@ def test_interfaces_are_those_of_nats_server(nats_server: str, tmp_path: Path) -
     assert process.listener_urls("nats", "0.0.0.0", port) == urls
 
 
-@pytest.mark.parametrize(("address", "expected"), [
-    ("10.0.0.1", True), ("8.8.8.8", True), ("2001:db8::1", True), ("fd00::1", True),
-    ("127.0.0.1", False), ("0.0.0.0", False), ("255.255.255.255", False), ("224.0.0.1", False), ("169.254.1.1", False),
-    ("::1", False), ("::", False), ("fe80::1", False), ("ff02::1", False),
-])  # fmt: skip
-def test_global_unicast(address: str, expected: bool) -> None:
-    assert interfaces.is_global_unicast(address) is expected
-
-
 def test_a_server_run_by_the_interpreter_has_a_name() -> None:
     program = (
         "from natsc.server.process import set_process_name; set_process_name(); print(open('/proc/self/comm').read())"
