@@ -43,16 +43,15 @@ class TestHandshake:
         ]
 
     def test_silence(self, start, dial, certificates):
-        """nats-server logs the two in any order."""
+        """nats-server logs the two in any order, and sometimes leaves the first out: it is closing already."""
         server = start(MONITOR + certificates.config("timeout: 0.1"))
         wire = dial(server)
         local, peer = f"127.0.0.1:{server.port}", f"127.0.0.1:{wire.sock.getsockname()[1]}"
         assert wire.eof() == []
-        server.wait_log("TLS handshake timeout")
-        assert set(lines_of(server, wire)) == {
+        server.wait_log("Client connection closed: TLS Handshake Failure")
+        assert set(lines_of(server, wire)) - {"[DBG] TLS handshake timeout"} == {
             "[DBG] Client connection created",
             "[DBG] Starting TLS client connection handshake",
-            "[DBG] TLS handshake timeout",
             f"[DBG] TLS handshake error: read tcp {local}->{peer}: i/o timeout",
             "[DBG] Client connection closed: TLS Handshake Failure",
         }
