@@ -47,6 +47,7 @@ cdef class Outbox:
     cdef list new                       # Visibles with new messages this turn
     cdef list marks                     # (op, Visible, last_seq) that wait for the disk, oldest first
     cdef readonly uint64_t handed       # last operation that was handed to the worker
+    cdef public uint64_t pending_max    # bytes that may wait for the disk before publishers are turned away
     cdef readonly bint failed           # the store has failed: nothing is durable any more
     cdef public object on_failure       # called once when that happens
     cdef char* scratch

@@ -33,6 +33,7 @@ cdef extern from "time.h" nogil:
 
 cdef enum:
     KEEP = 1 << 20          # an emptied queue gives back memory beyond this
+    PENDING_MAX = 128 << 20
 
 cdef uint64_t ALL = 0xFFFFFFFFFFFFFFFFULL
 
@@ -76,6 +77,7 @@ cdef class Outbox:
         self.clock = clock
         self.new = []
         self.marks = []
+        self.pending_max = PENDING_MAX
         self.job.run = run_end_turn
         self.job.owner = <void*>self
 

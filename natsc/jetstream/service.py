@@ -63,6 +63,8 @@ class JetStream:
         self.store: Store | None = None
         self.outbox = Outbox(server.engine, server.clock)
         self.outbox.on_failure = self._on_failure
+        if server.options.stream_max_buffered_size > 0:
+            self.outbox.pending_max = server.options.stream_max_buffered_size
         memory, storage = opts.jetstream_max_memory, opts.jetstream_max_store
         self.max_memory = memory if memory > 0 or (memory == 0 and opts.max_mem_set) else _memory_share()
         given = storage > 0 or (storage == 0 and opts.max_store_set)

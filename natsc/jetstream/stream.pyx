@@ -367,6 +367,9 @@ cdef class Stream(Visible):
         if most >= 0 and used + size > most:
             self.refuse(reply, reply_len, ERR_ACCOUNT_RESOURCES_EXCEEDED, {})
             return False
+        if self.is_file and self.outbox.worker != NULL and self.outbox.store.pending() > self.outbox.pending_max:
+            self.refuse(reply, reply_len, ERR_TOO_MANY_REQUESTS, {})
+            return False
         if self.discard_new:
             full = self.refuses_new(subject, n, size, h.rollup.n > 0)
             if full != NULL:
@@ -777,10 +780,6 @@ cdef class Stream(Visible):
     def message_ids(self) -> int:
         """How many ids the deduplication window has."""
         return self.dedupe.count
-
-    @property
-    def visible(self) -> int:
-        return self.visible_seq
 
 
 def consumers_told_deleted(Stream stream not None) -> None:

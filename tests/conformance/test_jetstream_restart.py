@@ -132,3 +132,18 @@ def test_a_stop_takes_the_last_acknowledgements_along(start: Start) -> None:
     assert any("JetStream Shutdown" in line for line in server.log)
     with Client(start().port) as client:
         assert info(client, "S")["state"]["messages"] == 50
+
+
+def test_a_disk_that_is_too_slow_turns_publishers_away(tmp_path: Path) -> None:
+    server = Server("natsc", f'jetstream {{ store_dir: "{tmp_path}", max_buffered_size: 1K }}\n')
+    try:
+        with Client(server.port) as client:
+            create(client, "S")
+            size = 500
+            client.write(b"".join(b"PUB S.a inbox.%d %d\r\n%b\r\n" % (n, size, b"x" * size) for n in range(100)))
+            answers = [json.loads(client.answer()) for _ in range(100)]
+            refused = [answer for answer in answers if "error" in answer]
+            assert {answer["error"]["err_code"] for answer in refused} == {10167}
+            assert info(client, "S")["state"]["messages"] == 100 - len(refused) > 0
+    finally:
+        server.close()

@@ -61,6 +61,13 @@ class Client:
             if not subject.startswith(b"inbox."):
                 return subject.decode(), payload
 
+    def write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def answer(self) -> bytes:
+        """The payload of whatever comes next."""
+        return self._message()[2]
+
     def event_or_answer(self) -> bytes:
         """The subject of whatever comes next."""
         return self._message()[0]
