@@ -133,6 +133,16 @@ class TestLimits:
 class TestSystemServices:
     """What every account gets from the system account."""
 
+    @pytest.fixture
+    def login(self, login, server_kind):
+        def get(user: str, **options: object):
+            wire = login(user, **options)
+            if server_kind == "natsc":
+                wire.timeout = 0.3  # nobody answers
+            return wire
+
+        return get
+
     def test_user_info(self, login):
         asker = login("a", no_responders=True).sub("inbox").pub("$SYS.REQ.USER.INFO", reply="inbox")
         (answer,) = asker.ops(1)
