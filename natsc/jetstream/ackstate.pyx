@@ -9,8 +9,8 @@ Invariants
 4. The floor is below every pending entry, and at the last delivery where nothing is pending.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memmove, memset
 
 from natsc.engine.types cimport likely

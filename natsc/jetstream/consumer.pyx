@@ -16,23 +16,18 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from natsc._core cimport Engine
-from natsc.engine.account cimport SUB_ADDED, add_sub, watch_add, watch_remove
+from natsc.engine.account cimport SUB_ADDED, add_sub, watch_remove
 from natsc.engine.client cimport detach
 from natsc.engine.deliver cimport deliver_as
-from natsc.engine.random cimport random_below
-from natsc.engine.sublist cimport sub_subject
 from natsc.engine.timers cimport timer_arm, timer_cancel
-from natsc.engine.types cimport (KIND_JETSTREAM, SPECIAL_CLOSED, client_t, engine_t, match_t, msg_t, sub_t, target_t,
-                                 timer_fn)
+from natsc.engine.types cimport (KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t, timer_fn)
 from natsc.jetstream.ackstate cimport (ACK_PENDING, ACK_QUEUED, acks_add, acks_clear, acks_delivered, acks_dequeue, acks_drop,
                                        acks_enqueue, acks_find, acks_from, acks_next_due, acks_put_back,
                                        acks_redelivered, pend_t)
 from natsc.jetstream.consumer_acks cimport POLICY_ALL, POLICY_EXPLICIT, POLICY_FLOW_CONTROL, POLICY_NONE
 from natsc.jetstream.consumer_pulls cimport PIN_LEN, PRIORITY_PINNED
-from natsc.jetstream.consumer_setup cimport ConfiguredConsumer
-from natsc.jetstream.delivery cimport (ACK_NUMBERS_MAX, STATUS_MAX, ack_info_t, compose, read_ack_subject, write_ack_numbers,
-                                       write_heartbeat)
+from natsc.jetstream.consumer_push cimport PushingConsumer
+from natsc.jetstream.delivery cimport ACK_NUMBERS_MAX, ack_info_t, compose, read_ack_subject, write_ack_numbers
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.stream cimport RETAIN_INTEREST, RETAIN_LIMITS, Stream
 from natsc.jetstream.subjectstate cimport filters_match
@@ -40,7 +35,6 @@ from natsc.jetstream.waiting cimport wait_t
 from natsc.jetstream.worker cimport worker_durable
 
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
-ctypedef void (*changed_fn)(engine_t* e, void* owner) noexcept nogil
 
 cdef enum:
     # letter_t.kind; the first three are the sids of the subscriptions.
@@ -66,8 +60,6 @@ cdef enum:
     ADDRESS_MAX = 640           # bytes of an acknowledgement subject without its numbers
 
 cdef int64_t MS = 1000000
-cdef int64_t FLOW_WINDOW_MAX = 32 << 20
-cdef const char* FLOW_DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 cdef void run_job(engine_t* e, void* owner) noexcept:
@@ -86,14 +78,8 @@ cdef void on_timer(engine_t* e, client_t* c) noexcept:
     (<Consumer>c.owner).post()
 
 
-cdef void on_interest(engine_t* e, void* owner) noexcept:
-    cdef Consumer c = <Consumer>owner
-    c.interest_changed = True
-    c.post()
-
-
 @cython.no_gc_clear     # __dealloc__ needs the engine
-cdef class Consumer(ConfiguredConsumer):
+cdef class Consumer(PushingConsumer):
     """A consumer of stream, which begins to work at once; of one that was there before, what was kept is taken over.
 
     config: a checked ConsumerConfig. created_ns: wall clock. Raises MemoryError.
@@ -107,7 +93,6 @@ cdef class Consumer(ConfiguredConsumer):
         self.e = &self.engine.e
         self.account = &stream.account.a
         self.outbox = stream.outbox
-        self.backend = getattr(stream, "owner", None)
         self.kept = stream.is_file and not config.mem_storage and not config.direct
         self.job.run = run_job
         self.job.owner = <void*>self
@@ -195,22 +180,20 @@ cdef class Consumer(ConfiguredConsumer):
         if letter.kind == LETTER_ACK:
             self.take_ack(&letter.ack, reply, letter.reply_len, body, letter.body_len)
         elif letter.kind == LETTER_PULL:
-            if letter.hdr_len == 0 or self.level_ok(reply, letter.reply_len, hdr, letter.hdr_len):
+            if letter.hdr_len and self.level_too_high(hdr[:letter.hdr_len]):
+                self.send_status(reply, letter.reply_len, b"412 Required Api Level")
+            else:
                 self.process_pull(reply, letter.reply_len, body, letter.body_len)
         elif letter.kind == LETTER_FLOW:
             self.take_flow_answer(reply, letter.reply_len, hdr[:letter.hdr_len])
         else:
             self.forget(letter.ack.sseq)
 
-    cdef bint level_ok(self, const char* reply, Py_ssize_t n, const char* hdr, Py_ssize_t len):
-        """Whether a request asks for no more than this server can; it is refused otherwise."""
-        from natsc.jetstream.api_request import header
-        from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER, level_too_high
+    # What a subclass in Python knows.
 
-        if not level_too_high(header(hdr[:len], REQUIRED_LEVEL_HEADER)):
-            return True
-        self.send_status(reply, n, b"412 Required Api Level")
-        return False
+    def level_too_high(self, headers: bytes) -> bool:
+        """Whether a request's headers ask for a higher API level than this server has."""
+        raise NotImplementedError
 
     cdef void take_ack(self, ack_info_t* info, const char* reply, Py_ssize_t n, const char* body, Py_ssize_t len) noexcept:
         """What a client says about a message."""
@@ -580,77 +563,6 @@ cdef class Consumer(ConfiguredConsumer):
         self.replay_last_ts = m.ts_ns
         return False
 
-    # ------------------------------------------------------------------------------------------------ push
-
-    cdef bint has_push_interest(self) noexcept:
-        """Whether somebody has subscribed to just the deliver subject, in its group if it has one."""
-        cdef match_t* m = self.interest(self.deliver_subject, len(self.deliver_subject))
-        cdef Py_ssize_t n = len(self.deliver_subject), group_len = len(self.deliver_group)
-        cdef char text[256]
-        cdef sub_t* s
-        cdef uint32_t i
-        if m == NULL:
-            return False
-        for i in range(m.num_targets):
-            s = m.targets[i].sub
-            if s.client.special & SPECIAL_CLOSED or <Py_ssize_t>s.queue_len != group_len or memcmp(
-                    s.text + s.sid_len, <char*>self.deliver_group, group_len) != 0:
-                continue
-            if sub_subject(s, text, 256) == n and (n > 256 or memcmp(text, <char*>self.deliver_subject, n) == 0):
-                return True
-        return False
-
-    cdef void check_interest(self) noexcept:
-        """Push: whether anybody listens; nothing is delivered while nobody does."""
-        cdef bint before = self.active
-        self.interest_changed = False
-        if not self.is_push:
-            return
-        self.active = self.has_push_interest()
-        if self.active:
-            self.inactive_ns = 0
-            if not before:
-                self.woken = True
-        elif self.threshold_ns and not self.inactive_ns:
-            self.inactive_ns = self.e.now_ns + <uint64_t>self.threshold_ns
-
-    cdef void ask_flow(self) noexcept:
-        """Ask the client to say that it has got everything up to here."""
-        cdef char name[4]
-        cdef bytes head = b"NATS/1.0 100 FlowControl Request\r\n\r\n"
-        cdef int i
-        for i in range(4):
-            name[i] = FLOW_DIGITS[random_below(&self.e.random, 62)]
-        self.asked = self.flow_prefix + name[:4]
-        self.asked_bytes = self.out_bytes
-        self.engine.publish(self.stream.account, self.deliver_subject, b"", reply=self.asked, headers=head)
-
-    cdef void take_flow_answer(self, const char* subject, Py_ssize_t n, bytes headers) noexcept:
-        if n != len(self.asked) or memcmp(subject, <char*>self.asked, n) != 0:
-            return
-        self.asked = b""
-        self.window = min(self.window * 2, FLOW_WINDOW_MAX)
-        self.out_bytes = max(self.out_bytes - self.asked_bytes, 0)
-        self.asked_bytes = 0
-        self.woken = True
-        if self.policy == POLICY_FLOW_CONTROL and headers:
-            from natsc.jetstream.api_request import header
-
-            sseq, dseq = header(headers, "Nats-Last-Stream") or "", header(headers, "Nats-Last-Consumer") or ""
-            if sseq.isdecimal() and int(sseq) > 0:
-                self.process_ack(int(sseq), int(dseq) if dseq.isdecimal() else 0, 1, False)
-
-    cdef void heartbeat(self) noexcept:
-        cdef char text[STATUS_MAX]
-        cdef Py_ssize_t n
-        self.heartbeat_at_ns = self.e.now_ns + <uint64_t>self.heartbeat_ns
-        if not self.active:
-            return
-        n = write_heartbeat(text, self.next_dseq - 1, self.next_sseq - 1, self.asked, len(self.asked))
-        self.outbox.send(self.account, self.deliver_subject, len(self.deliver_subject), text, n, n)
-        if self.policy == POLICY_FLOW_CONTROL and self.acks.pending and not self.asked:
-            self.ask_flow()
-
     # ------------------------------------------------------------------------------------------------ time
 
     cdef void check_inactive(self) noexcept:
@@ -681,16 +593,6 @@ cdef class Consumer(ConfiguredConsumer):
 
     # ------------------------------------------------------------------------------------------------ for Python
 
-    def set_deliver_subject(self, bytes subject) -> None:
-        """Push: deliver there from now on, and watch who listens."""
-        watch_remove(self.e, &self.watch)
-        self.deliver_subject = subject
-        self.watch.changed = <changed_fn>on_interest
-        self.watch.owner = <void*>self
-        if subject and not watch_add(self.e, &self.watch, self.account, subject, len(subject)):
-            raise MemoryError
-        self.check_interest()
-
     def start_work(self) -> None:
         """Subscribe, watch, join the stream."""
         cdef bytes both = f"{self.stream.name}.{self.name}".encode()
@@ -702,7 +604,7 @@ cdef class Consumer(ConfiguredConsumer):
             self.subscribe(b"$JS.ACK.%b.*.*.*.*.*" % both, b"A")
         self.subscribe(b"$JS.API.CONSUMER.MSG.NEXT.%b" % both, b"P")
         if self.config.flow_control:
-            self.window = FLOW_WINDOW_MAX // 16
+            self.begin_flow()
             self.subscribe(b"$JS.FC.%b.*" % both, b"F")
         if self.config.replay_policy == "original":
             self.replay = True
@@ -718,27 +620,25 @@ cdef class Consumer(ConfiguredConsumer):
         if add_sub(self.e, self.client.c, subject, len(subject), NULL, 0, sid, len(sid)) != SUB_ADDED:
             raise ValueError(f"invalid subject {subject!r}")
 
-    def state(self):
-        """Where the consumer is: a natsc.jetstream.consumer_config.ConsumerState."""
-        from natsc.jetstream.consumer_config import ConsumerState, SequenceInfo
-
+    def numbers(self) -> dict[str, int]:
+        """Where the consumer is, for natsc.jetstream.consumer_config.ConsumerState. Times are wall clock ns."""
         if not self.closed:
             self.read_inbox()
             if not self.is_push:
                 self.process_waiting(False)
-        known = ConsumerState()
-        known.delivered = SequenceInfo(self.acks.delivered_dseq, self.acks.delivered_sseq, self.last_delivered_ns)
-        known.ack_floor = SequenceInfo(self.acks.floor_dseq, self.acks.floor_sseq, self.last_ack_ns)
-        known.num_ack_pending = self.acks.pending
-        known.num_redelivered = self.acks.redelivered
-        known.num_waiting = self.waiting.count
-        known.num_pending = self.count_pending()
-        known.push_bound = self.is_push and self.active
-        if self.pinned:
-            known.pinned_client_id = self.pin[:PIN_LEN].decode()
-            known.pinned_ts = self.pinned_at_ns
         self.outbox.touch()
-        return known
+        return {
+            "delivered_dseq": self.acks.delivered_dseq, "delivered_sseq": self.acks.delivered_sseq,
+            "floor_dseq": self.acks.floor_dseq, "floor_sseq": self.acks.floor_sseq,
+            "last_delivered_ns": self.last_delivered_ns, "last_ack_ns": self.last_ack_ns,
+            "ack_pending": self.acks.pending, "redelivered": self.acks.redelivered, "waiting": self.waiting.count,
+            "pending": self.count_pending(), "pinned_at_ns": self.pinned_at_ns,
+        }
+
+    @property
+    def pinned_client(self) -> str:
+        """The id of the pinned client, "" = none."""
+        return self.pin[:PIN_LEN].decode() if self.pinned else ""
 
     def update(self, config) -> None:
         """Work by a changed configuration, and keep it. Raises StoreError."""

@@ -24,7 +24,6 @@ cdef class AckingConsumer(StreamConsumer):
     cdef engine_t* e
     cdef account_t* account
     cdef Outbox outbox
-    cdef object backend                     # whose events these are; None in tests
     cdef Client client                      # holds the subscriptions
     cdef readonly bint closed
     cdef bint kept                          # its state is kept on disk

@@ -1,8 +1,8 @@
 """Acknowledgements, redelivery and persistence of a consumer.
 
 What is kept, under keys that begin with "state/<name>": the head of the state ("s": sequences and floor) and a page ("p")
-for every 64 stream sequences of which one is pending or was delivered more than once. save writes the head and the pages that have changed since the last time, into
-the same batch as everything else of the turn.
+for every 64 stream sequences of which one is pending or was delivered more than once. save writes the head and the
+pages that have changed since the last time, into the same batch as everything else of the turn.
 
 Invariants
 1. A confirmed acknowledgement is answered through the outbox, behind the operations that save wrote for it.
@@ -17,12 +17,12 @@ from libc.string cimport memcmp, memcpy, memset
 from natsc.engine.deliver cimport job_post
 from natsc.engine.random cimport random_below
 from natsc.engine.sublist cimport cache_lookup
-from natsc.engine.types cimport engine_t, match_t
+from natsc.engine.types cimport match_t
 from natsc.jetstream.ackstate cimport (ACK_PAGE_BITS, ACK_PENDING, ACK_QUEUED, acks_add, acks_drop, acks_due, acks_enqueue,
                                        acks_find, acks_free, acks_from, acks_give_up, acks_pop_due, acks_raise_floor,
                                        acks_redelivered, acks_take_dirty, acks_touch, acks_unqueue, pend_t)
 from natsc.jetstream.layout cimport crc32c, seq_to_key
-from natsc.jetstream.stream cimport RETAIN_LIMITS, StreamConsumer
+from natsc.jetstream.stream cimport StreamConsumer
 
 cdef enum:
     STATE_FORMAT = 1
@@ -80,21 +80,6 @@ cdef bint parse_delay(const char* p, Py_ssize_t n, int64_t* out) noexcept nogil:
     return True
 
 
-def read_delay(bytes text not None) -> int | None:
-    """The delay of a NAK, ns: a Go duration, or an object with a "delay". None where it's neither."""
-    from natsc.config.gotext import GoError, parse_duration
-
-    try:
-        if not text.startswith(b"{"):
-            return parse_duration(text.decode())
-        import json
-
-        delay = json.loads(text).get("delay", 0)
-    except (GoError, ValueError):
-        return None
-    return delay if type(delay) is int and abs(delay) < 1 << 62 else None
-
-
 cdef class AckingConsumer(StreamConsumer):
     def __dealloc__(self):
         acks_free(&self.acks)
@@ -122,13 +107,25 @@ cdef class AckingConsumer(StreamConsumer):
         return m != NULL and m.num_targets > 0
 
     cdef void event(self, str kind, tuple args):
-        """Publish an event of natsc.jetstream.advisories about this consumer."""
-        if self.backend is None:
-            return
-        from natsc.jetstream import advisories
+        """Publish an event about this consumer."""
+        cdef bytes subject, payload
+        subject, payload = self.make_event(kind, args)
+        self.outbox.send(self.account, subject, len(subject), payload, len(payload), 0)
 
-        subject, payload = getattr(advisories, kind)(self.backend, *args)
-        self.outbox.send(self.account, subject.encode(), len(subject.encode()), payload, len(payload), 0)
+    @property
+    def backend(self):
+        """Whose stream it is: the account's JetStream."""
+        return (<object>self.stream).owner
+
+    # What a subclass in Python knows: rare things, whose rules are long.
+
+    def make_event(self, kind: str, args: tuple) -> tuple[bytes, bytes]:
+        """Subject and payload of an event of that name in natsc.jetstream.advisories."""
+        raise NotImplementedError
+
+    def read_delay(self, text: bytes) -> int | None:
+        """The delay of a NAK that isn't written as clients write it, ns. None where it is none."""
+        raise NotImplementedError
 
     # Deadlines.
 
@@ -220,7 +217,7 @@ cdef class AckingConsumer(StreamConsumer):
 
     cdef bint unusual_delay(self, const char* body, Py_ssize_t n, int64_t* out) noexcept:
         """The delay of a NAK where it isn't JSON as clients write it. False where it is none."""
-        delay = read_delay(body[:n])
+        delay = self.read_delay(body[:n])
         if delay is None:
             return False
         out[0] = delay

@@ -87,11 +87,9 @@ cdef class PullingConsumer(AckingConsumer):
 
     cdef void unusual_pull(self, const char* reply, Py_ssize_t n, bytes body):
         """A request that isn't written as clients write it: Python's decoder knows what it says, or what is wrong."""
-        from natsc.jetstream.pull_request import read_pull
-
         cdef pull_t r
         cdef bytes group, pin
-        wanted = read_pull(body)
+        wanted = self.read_pull(body)
         if type(wanted) is str:
             self.send_status(reply, n, f"400 Bad Request - {wanted}".encode())
             return
@@ -145,15 +143,15 @@ cdef class PullingConsumer(AckingConsumer):
             self.wait_due_ns = w.heartbeat_at_ns
         self.woken = True
 
+    # What a subclass in Python knows.
+
+    def read_pull(self, body: bytes):
+        """What a request says (natsc.jetstream.pull_request.Pull), or the text of what is wrong with it."""
+        raise NotImplementedError
+
     def limit_exceeded(self, batch: int, max_bytes: int) -> bytes:
         """The refusal of a request that asks for more than the configuration allows."""
-        if 0 < self.max_batch < batch:
-            return b"409 Exceeded MaxRequestBatch of %d" % self.max_batch
-        if 0 < self.max_bytes < max_bytes:
-            return b"409 Exceeded MaxRequestMaxBytes of %d" % self.max_bytes
-        from natsc.config.gotext import format_duration
-
-        return b"409 Exceeded MaxRequestExpires of " + format_duration(self.max_expires_ns).encode()
+        raise NotImplementedError
 
     cdef const char* refuse_pull(self, pull_t* r) noexcept:
         """Why a request can't be taken; NULL = it can. An empty text: limit_exceeded has it."""
@@ -206,7 +204,6 @@ cdef class PullingConsumer(AckingConsumer):
 
     cdef int check_pin(self, wait_t* w, bint* assigned) noexcept:
         """Whether w may have a message of a consumer with pinned clients. The first that asks is pinned."""
-        cdef bint matches
         assigned[0] = False
         if not self.pinned:
             if w.id_len == 0:

@@ -1,16 +1,19 @@
-"""Pull requests that aren't written as client libraries write them: what they say, or what is wrong with them.
+"""What clients say that isn't written as client libraries write it: pull requests, delays of NAKs.
 
 natsc/jetstream/waiting.pyx reads the usual ones; the rules and the error texts here are those of Go's encoding/json.
 """
 
 from __future__ import annotations
 
-from natsc.config.gotext import GoError, atoi
+import json
+
+from natsc.config.gotext import GoError, atoi, parse_duration
 from natsc.jetstream.schema import BOOL, DURATION, INT, INT64, STRING, DecodeError, Field, Record, decode_one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    # batch, max_bytes, expires, heartbeat, no_wait, and of a JSON request: group, min_pending, min_ack_pending, id, priority
+    # batch, max_bytes, expires, heartbeat, no_wait; of a JSON request: group, min_pending, min_ack_pending, id,
+    # priority
     Pull = tuple[int, int, int, int, bool, tuple[bytes, int, int, bytes, int] | None]
 
 
@@ -45,7 +48,7 @@ class PullRequest(Record):
 
 
 def read_pull(body: bytes) -> Pull | str:
-    """What a request says, or the text of what is wrong with it. What is neither JSON nor a number asks for one message."""
+    """What a request says, or the text of what is wrong with it. What is neither JSON nor a number asks for one."""
     body = body.strip()
     if not body.startswith(b"{"):
         try:
@@ -64,3 +67,14 @@ def read_pull(body: bytes) -> Pull | str:
         request.priority,
     )
     return request.batch, request.max_bytes, request.expires, request.idle_heartbeat, request.no_wait, group
+
+
+def read_delay(text: bytes) -> int | None:
+    """The delay of a NAK, ns: a Go duration, or an object with a "delay". None where it's neither."""
+    try:
+        if not text.startswith(b"{"):
+            return parse_duration(text.decode())
+        delay = json.loads(text).get("delay", 0)
+    except (GoError, ValueError):
+        return None
+    return delay if type(delay) is int and abs(delay) < 1 << 62 else None

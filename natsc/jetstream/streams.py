@@ -273,10 +273,10 @@ class ManagedStream(Stream):
     def open_consumer(self, name: str, config: ConsumerConfig, created: int) -> Any:
         """A consumer with what is kept of it."""
         try:
-            from natsc.jetstream.consumer import Consumer
+            from natsc.jetstream.consumers import ManagedConsumer
         except ImportError:
             raise StoreError("natsc does not support consumers yet") from None
-        consumer = self.by_name[name] = Consumer(self, config, name, created)
+        consumer = self.by_name[name] = ManagedConsumer(self, config, name, created)
         return consumer
 
     def save_consumer(self, consumer: Any) -> None:

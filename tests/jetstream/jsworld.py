@@ -1,11 +1,11 @@
 """JetStream without a server: an engine whose clock stands still, one account, streams in memory, consumers.
 
-    js = JsWorld()
-    js.stream("S", "s.>")
-    js.consumer("S", "C", ack_policy="explicit")
-    js.publish("s.a", b"hello")
-    js.pull("S", "C", b"1")
-    assert js.messages() == [...]
+js = JsWorld()
+js.stream("S", "s.>")
+js.consumer("S", "C", ack_policy="explicit")
+js.publish("s.a", b"hello")
+js.pull("S", "C", b"1")
+assert js.messages() == [...]
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from natsc.jetstream.outbox import Outbox
+from natsc.jetstream.stream import Usage
+
 from natsc.jetstream.account import AccountJetStream
 from natsc.jetstream.consumer_check import create_or_update
 from natsc.jetstream.consumer_config import ConsumerConfig
 from natsc.jetstream.limits import AccountLimits, ServerLimits
-from natsc.jetstream.outbox import Outbox
-from natsc.jetstream.stream import Usage
 from natsc.jetstream.stream_config import StreamConfig
 from natsc.jetstream.streams import ManagedStream
 from natsc.testing.world import Peer, World
@@ -158,7 +159,9 @@ class JsWorld(World):
         for number in range(count):
             self.publish(subject, b"%d" % number)
 
-    def pull(self, stream: str, consumer: str, body: bytes = b"", reply: str = "_INBOX.1", headers: bytes = b"") -> None:
+    def pull(
+        self, stream: str, consumer: str, body: bytes = b"", reply: str = "_INBOX.1", headers: bytes = b""
+    ) -> None:
         self.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", body, headers, reply)
 
     def ack(self, message: Message, body: bytes = b"", reply: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from natsc.jetstream.ackstate import AckTable
 
 
@@ -84,10 +83,7 @@ class Model:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["deliver"] * 4
-            + ["ack"] * 3
-            + ["expire", "redeliver"] * 2
-            + ["postpone", "give_up", "unqueue", "put_back"]
+            ["deliver"] * 4 + ["ack"] * 3 + ["expire", "redeliver"] * 2 + ["postpone", "give_up", "unqueue", "put_back"]
         ),
         st.integers(0, 40),
         st.integers(1, 30),

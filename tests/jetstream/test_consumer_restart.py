@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.harness import Server
-from tests.conformance.test_jetstream_consumers import Talk
+from tests.conformance.talk import Talk
 
 CONFIG = 'server_name: srv\njetstream {{ store_dir: "{}" }}\n'
 
