@@ -26,12 +26,12 @@ def not_after_of_file(path: str, loaded_ns: int) -> str:
 
     `loaded_ns` says which loading of the configuration this is for: the answer holds until the next one.
     """
-    import base64
+    from natsc.config.pem import blocks
 
     try:
         with open(path, "rb") as pem:
-            body = pem.read().split(b"-----BEGIN CERTIFICATE-----", 1)[1].split(b"-----END CERTIFICATE-----", 1)[0]
-        return not_after(base64.b64decode(body))
+            certificates = [der for kind, der in blocks(pem.read()) if kind == "CERTIFICATE"]
+        return not_after(certificates[0])
     except (OSError, IndexError, ValueError):
         return ""
 

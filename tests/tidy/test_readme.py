@@ -48,5 +48,13 @@ def test_links() -> None:
     assert [link for link in sorted(links - MADE) if not link.startswith("http") and not (ROOT / link).exists()] == []
 
 
+def test_every_decision_is_listed_by_its_title() -> None:
+    folder = ROOT / "docs" / "adr"
+    pages = sorted(page for page in folder.glob("*.md") if page.name != "README.md")
+    titles = [page.read_text().partition("\n")[0].removeprefix("# ").split(". ", 1) for page in pages]
+    listed = re.findall(r"^(\d+)\. \[(.*)\]\((.*)\)$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert listed == [(number, title, page.name) for (number, title), page in zip(titles, pages, strict=True)]
+
+
 def test_every_example_configuration_is_named() -> None:
     assert [path.name for path in (ROOT / "conf").glob("*.conf") if f"conf/{path.name}" not in README] == []
