@@ -29,7 +29,7 @@ ROWS = (
         "natsc.jetstream.subjectstate",
     ),
     ("natsc.jetstream.msgstore", "natsc.jetstream.worker", "natsc.jetstream.delivery", "natsc.jetstream.waiting"),
-    ("natsc.jetstream.memstore", "natsc.jetstream.store"),
+    ("natsc.jetstream.memstore", "natsc.jetstream.store natsc.jetstream.filestore"),
     ("natsc._core",),
     ("natsc.jetstream.outbox",),
     ("natsc.jetstream.stream",),
