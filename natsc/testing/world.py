@@ -112,8 +112,6 @@ class World:
         self.peers: dict[int, Peer] = {}  # every peer that there ever was, by cid
         self.log: list[tuple[str, ...]] = []  # (peer, what, ...) of each hook that only reports
         self.connect_answer: int | None = None  # what on_connect answers, in place of what it should
-        self.closed: list[str] = []
-        self.engine.release = self._released
 
     def connect(self, name: str | None = None, account: str = "$G") -> Peer:
         client = self.engine.connect(self.engine.account(account), None, "127.0.0.1", 4000)
@@ -145,9 +143,6 @@ class World:
     def advance(self, ns: int) -> None:
         self.engine.advance(ns)
         self.collect()
-
-    def _released(self, client: Client) -> None:
-        self.closed.append(self.peers[client.cid].name)
 
     def name(self, client: Client) -> str:
         return self.peers[client.cid].name
