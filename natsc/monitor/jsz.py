@@ -28,7 +28,9 @@ def jsz(server: Any, query: Query) -> Response:
     if jetstream is None:
         return absent.jsz(server, query)
     snapshot.count_request(server, "/jsz")
-    asked = {name: decode_bool(query, name) for name in ("accounts", "streams", "consumers", "direct-consumers", "config")}
+    asked = {
+        name: decode_bool(query, name) for name in ("accounts", "streams", "consumers", "direct-consumers", "config")
+    }
     offset, limit = decode_int(query, "offset"), decode_int(query, "limit")
     for name in ("leader-only", "raft", "stream-leader-only"):
         decode_bool(query, name)  # a single server leads everything, and has no Raft groups
