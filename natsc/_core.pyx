@@ -306,7 +306,8 @@ cdef class Engine:
     cdef bint has_work(self) noexcept:
         """Whether end_turn would do anything."""
         cdef engine_t* e = &self.e
-        return e.num_dirty != 0 or e.jobs != NULL or e.sub_graves != NULL or len(self.requests) != 0
+        return (e.num_dirty != 0 or e.jobs != NULL or e.sub_graves != NULL or len(self.requests) != 0
+                or (e.subs_changed and e.watches != NULL))
 
     cdef void end_turn_c(self):
         cdef engine_t* e = &self.e
