@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import ssl
@@ -124,14 +125,18 @@ async def test_accounts_do_not_see_each_other(start: Start) -> None:
 async def test_permissions(start: Start, user: str, publishes: str | None, refused: str | None) -> None:
     server = start("permissions.conf")
     errors: list[str] = []
+    told = asyncio.Event()
 
     async def on_error(error: Exception) -> None:
         errors.append(str(error))
+        told.set()
 
     client = await nats.connect(server.url, user=user, password=user, error_cb=on_error)
     for subject in filter(None, (publishes, refused)):
         await client.publish(subject, b"")
     await client.flush()
+    if refused:
+        await asyncio.wait_for(told.wait(), 10)
     await client.close()
     assert [refused.lower() in error for error in errors] == [True] if refused else not errors
 

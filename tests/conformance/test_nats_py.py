@@ -192,13 +192,15 @@ class TestConnection:
     def test_permission_error_is_reported(self, shared_server):
         server = shared_server('authorization { users [{user: u, password: "p", permissions {publish: ok}}] }')
         errors = []
+        told = asyncio.Event()
 
         async def on_error(error):
             errors.append(str(error))
+            told.set()
 
         async def body(nc):
             await nc.publish("no", b"")
-            await nc.flush()
+            await asyncio.wait_for(told.wait(), 10)
 
         run(body, server, user="u", password="p", error_cb=on_error)
         assert errors and 'permissions violation for publish to "no"' in errors[0].lower()
