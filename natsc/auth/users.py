@@ -1,9 +1,9 @@
 """Who a connection is: the decision over a CONNECT.
 
 DESIGN. An Authenticator is built from the options, once at start and once a reload, and is not changed after. It
-answers in the order of nats-server: no authentication configured, then the users table (by client certificate, by
-name, or as no_auth_user), then the token or the single user. (Operator JWTs and nkeys come before the users table:
-they belong into Authenticator._find.)
+answers in the order of nats-server: no authentication configured, then nkeys, then the users table (by client
+certificate, by name, or as no_auth_user), then the token or the single user. (Operator mode has no such tables:
+natsc/auth/operator.py.)
 
 1. Every refusal looks the same to the peer; why is told to `debug` alone.
 2. As in nats-server, authenticate() writes the user that a connection stands for into its CONNECT dict (a mapped
@@ -11,7 +11,7 @@ they belong into Authenticator._find.)
 3. A bcrypt comparison takes as long as its cost says, up to seconds. It releases the GIL: where needs_thread() says
    so, call authenticate() on a worker thread. It touches nothing but the CONNECT dict, and of the TLS state what
    needs_thread() has looked at before.
-4. What the options hold and nobody can be checked for (nkey users, a proxy's signature) refuses, and never lets in.
+4. What the options hold and nobody can be checked for (a proxy's signature) refuses, and never lets in.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from natsc.auth.certificate import Certificate
     from natsc.auth.dn import DistinguishedName
-    from natsc.config.options import Account, Limits, Options, Permissions, User
+    from natsc.config.options import Account, Limits, NkeyUser, Options, Permissions, User
 
     class PeerCertificates(Protocol):
         """A connection's TLS state: the DER of the peer's certificates, its own first."""
@@ -46,6 +46,8 @@ REDACTED = "[REDACTED]"
 # bcrypt reads no more than this; the Python package refuses longer passwords where Go's ignores the rest.
 _BCRYPT_BYTES_MAX = 72
 _BCRYPT_PREFIXES = ("$2a$", "$2b$", "$2x$", "$2y$")
+# A connection that gives none of them is the no_auth_user's.
+_CREDENTIALS = ("user", "pass", "auth_token", "nkey")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -82,6 +84,7 @@ class Authenticator:
     def __init__(self, opts: Options, previous: Authenticator | None = None) -> None:
         self.no_auth_user: str = opts.no_auth_user or ""
         self._users: dict[str, User] = {user.username: user for user in opts.users or ()}
+        self._nkeys: dict[str, NkeyUser] = {user.nkey: user for user in opts.nkeys or ()}
         self._accounts: dict[str, Account] = {account.name: account for account in opts.accounts or ()}
         self._username: str = opts.username or ""
         self._password: str = opts.password or ""
@@ -94,8 +97,12 @@ class Authenticator:
         self._anonymous = ""
         if self._only_system_account_has_users(opts):
             self._add_anonymous(previous)
-        self._has_nkeys = bool(opts.nkeys)
-        self.auth_required: bool = bool(self._users or self._has_nkeys or self._username or self._token)
+        self.nonce_required = bool(self._nkeys)
+        if self._nkeys:
+            from natsc.auth import nkeys
+
+            nkeys.load()
+        self.auth_required: bool = bool(self._users or self._nkeys or self._username or self._token)
         self._has_bcrypt = any(
             map(is_bcrypt, (self._token, self._password, *(user.password or "" for user in self._users.values())))
         )
@@ -129,8 +136,11 @@ class Authenticator:
         """Whether authenticate() will compare a bcrypt hash, and so belongs on a worker thread."""
         if not self._has_bcrypt:
             return False
+        connect = dict(connect)
         try:
-            user = self._find(dict(connect), tls, conn_type, _ignore, _ignore)
+            if self._find_nkey(connect, conn_type) is not None:
+                return False
+            user = self._find(connect, tls, conn_type, _ignore, _ignore)
         except _Refused:
             return False
         if user is not None:
@@ -145,21 +155,26 @@ class Authenticator:
         *,
         tls: PeerCertificates | None = None,
         conn_type: str = "STANDARD",
+        nonce: bytes = b"",
         debug: Sink | None = None,
         warn: Sink | None = None,
     ) -> Grant | None:
         """The Grant for a connection, or None where it is to be closed with -ERR 'Authorization Violation'.
 
         connect: the fields of CONNECT (may be written to, see the file's top). conn_type: the
-        allowed_connection_types name of the door it came through. debug takes lines about this connection,
-        warn lines about the server.
+        allowed_connection_types name of the door it came through. nonce: what INFO asked to be signed. debug takes
+        lines about this connection, warn lines about the server.
         """
         debug = debug or _ignore
         try:
-            user = None
+            user: User | NkeyUser | None = None
             if self.auth_required:
-                user = self._find(connect, tls, conn_type, debug, warn or _ignore)
-                self._check(user, connect)
+                user = nkey_user = self._find_nkey(connect, conn_type)
+                if nkey_user is not None:
+                    self._check_nkey(nkey_user, connect, nonce)
+                else:
+                    user = named = self._find(connect, tls, conn_type, debug, warn or _ignore)
+                    self._check(named, connect)
         except _Refused as refusal:
             if str(refusal):
                 debug(str(refusal))
@@ -169,12 +184,33 @@ class Authenticator:
             return None
         return self._grant(user, connect)
 
+    def _find_nkey(self, connect: Connect, conn_type: str) -> NkeyUser | None:
+        """The configured nkey that this connection claims to have; None where it names none."""
+        if not self._nkeys:
+            return None
+        if self.no_auth_user in self._nkeys and not any(_text(connect, field) for field in _CREDENTIALS):
+            connect["nkey"] = self.no_auth_user
+        name = _text(connect, "nkey")
+        if not name:
+            return None
+        user = self._nkeys.get(name)
+        if user is None or not _type_allowed(user, conn_type):
+            raise _Refused
+        return user
+
+    def _check_nkey(self, user: NkeyUser, connect: Connect, nonce: bytes) -> None:
+        """Raises _Refused unless the connection has signed the nonce with this key."""
+        if user.proxy_required:
+            raise _Refused("proxy connection required")
+        if user.nkey != self.no_auth_user:
+            fault = signature_fault(user.nkey, connect, nonce)
+            if fault:
+                raise _Refused(fault)
+
     def _find(
         self, connect: Connect, tls: PeerCertificates | None, conn_type: str, debug: Sink, warn: Sink
     ) -> User | None:
         """The configured user that this connection claims to be; None: none, so that token or single user decide."""
-        if self._has_nkeys and _text(connect, "nkey"):
-            raise _Refused
         if not self._users:
             return None
         if self._tls_map:
@@ -219,7 +255,7 @@ class Authenticator:
         if not proven:
             raise _Refused
 
-    def _grant(self, user: User | None, connect: Connect) -> Grant:
+    def _grant(self, user: User | NkeyUser | None, connect: Connect) -> Grant:
         if user is None:
             return Grant(GLOBAL_ACCOUNT, raw_user(connect), None, None, None)
         account = self._accounts.get(_account_name(user))
@@ -227,7 +263,8 @@ class Authenticator:
         if permissions is None and account is not None:
             permissions = account.default_permissions
         limits = account.limits if account is not None else None
-        return Grant(_account_name(user), raw_user(connect), permissions, user.connection_deadline or None, limits)
+        expires = getattr(user, "connection_deadline", 0) or None
+        return Grant(_account_name(user), raw_user(connect), permissions, expires, limits)
 
     # Certificates mapped to users (verify_and_map)
 
@@ -327,17 +364,15 @@ class Authenticator:
 
     def has_moved(self, connect: Connect, account_name: str) -> bool:
         """Whether a reload closes this connection as "Client Closed": its user is gone or lives in another account."""
-        name = _text(connect, "user")
-        if _text(connect, "nkey"):
-            return True
-        if not name:
+        nkey, name = _text(connect, "nkey"), _text(connect, "user")
+        if not nkey and not name:
             return False
-        user = self._users.get(name)
+        user = self._nkeys.get(nkey) if nkey else self._users.get(name)
         return user is None or _account_name(user) != account_name
 
     def differs(self, new: Authenticator) -> AuthDiff:
         """What changes for connections when `new` takes over from this one."""
-        names = self._users.keys() | new._users.keys()
+        names = self._users.keys() | new._users.keys() | self._nkeys.keys() | new._nkeys.keys()
         users = frozenset(name for name in names if _user_key(self, name) != _user_key(new, name))
         names = self._accounts.keys() | new._accounts.keys()
         accounts = frozenset(name for name in names if _limits_key(self, name) != _limits_key(new, name))
@@ -362,7 +397,22 @@ class AuthDiff:
 
     def concerns(self, connect: Connect) -> bool:
         """Whether this connection is to be authenticated again."""
-        return self.everyone or _text(connect, "user") in self.users
+        return self.everyone or not self.users.isdisjoint((_text(connect, "user"), _text(connect, "nkey")))
+
+
+def signature_fault(public_key: str, connect: Connect, nonce: bytes) -> str:
+    """Why CONNECT's signature doesn't prove that this key signed the nonce; "" where it does."""
+    from natsc.auth import nkeys
+
+    text = _text(connect, "sig")
+    if not text:
+        return "Signature missing"
+    signature = nkeys.decode_signature(text)
+    if signature is None:
+        return "Signature not valid base64"
+    if not nonce or not nkeys.verify(public_key, nonce, signature):
+        return "Signature not verified"
+    return ""
 
 
 def compare_passwords(stored: str, given: str) -> bool:
@@ -427,15 +477,15 @@ def _octets(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _types(user: User) -> frozenset[str]:
+def _types(user: User | NkeyUser) -> frozenset[str]:
     return frozenset(name.upper() for name in user.allowed_connection_types or ())
 
 
-def _type_allowed(user: User, conn_type: str) -> bool:
+def _type_allowed(user: User | NkeyUser, conn_type: str) -> bool:
     return not user.allowed_connection_types or conn_type in _types(user)
 
 
-def _account_name(user: User) -> str:
+def _account_name(user: User | NkeyUser) -> str:
     return GLOBAL_ACCOUNT if user.account is None else user.account.name
 
 
@@ -462,12 +512,19 @@ def _user_key(auth: Authenticator, name: str) -> tuple[object, ...] | None:
     """All that makes a user; None where there is none of that name."""
     from natsc.auth.permissions import permission_lists
 
-    user = auth._users.get(name)
+    user = auth._users.get(name) or auth._nkeys.get(name)
     if user is None:
         return None
     grant = auth._grant(user, {})
     lists = permission_lists(grant.permissions)
-    return (user.password, grant.account_name, lists, grant.expires, _types(user), bool(user.proxy_required))
+    return (
+        getattr(user, "password", ""),
+        grant.account_name,
+        lists,
+        grant.expires,
+        _types(user),
+        bool(user.proxy_required),
+    )
 
 
 def _limits_key(auth: Authenticator, name: str) -> tuple[int, ...] | None:

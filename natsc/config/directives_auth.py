@@ -210,7 +210,6 @@ def parse_users(last: Last, block: Any, report: Report) -> tuple[list[NkeyUser],
                 raise Finding(token, "Nkey users do not take usernames or passwords")
             nkey_user.permissions = permissions
             nkeys.append(nkey_user)
-            report.refused.append("nkey users")
         elif user.username:
             user.permissions = permissions
             users.append(user)

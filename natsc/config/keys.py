@@ -1,4 +1,4 @@
-"""NKeys as texts: is this one, and a new public one. Prefix and checksum, nothing cryptographic.
+"""NKeys as texts. Prefix and checksum, nothing cryptographic: natsc/auth/nkeys.py signs and verifies.
 
 An nkey is base32 (no padding) of prefix byte(s), key and CRC-16/XMODEM, little endian. A seed has two prefix bytes.
 """
@@ -22,9 +22,34 @@ _DIGITS = {char: value for value, char in enumerate(_BASE32)}
 
 def random_public_key(prefix: int) -> str:
     """A public key of that kind, 56 characters. Nothing signs with it, so it is random bytes that have no seed."""
-    raw = bytes((prefix,)) + os.urandom(32)
-    number = int.from_bytes(raw + _crc16(raw).to_bytes(2, "little"), "big")
-    return "".join(_BASE32[number >> shift & 31] for shift in range(275, -1, -5))  # without base64, which imports re
+    return encode_public(prefix, os.urandom(32))
+
+
+def encode_public(prefix: int, key: bytes) -> str:
+    """The text of a public key."""
+    return _encode(bytes((prefix,)) + key)
+
+
+def encode_seed(prefix: int, seed: bytes) -> str:
+    """The text of a private key of that kind."""
+    return _encode(bytes((PREFIX_SEED | prefix >> 5, (prefix & 31) << 3)) + seed)
+
+
+def decode_seed(text: str) -> tuple[int, bytes] | None:
+    """(prefix, private key) of a seed; None where the text is none."""
+    raw = _decode(text)
+    if raw is None or len(raw) != 34 or raw[0] & 0xF8 != PREFIX_SEED:
+        return None
+    prefix = (raw[0] & 7) << 5 | (raw[1] & 0xF8) >> 3
+    return (prefix, raw[2:]) if prefix in _PUBLIC else None
+
+
+def _encode(raw: bytes) -> str:
+    raw += _crc16(raw).to_bytes(2, "little")
+    bits = 8 * len(raw)
+    number = int.from_bytes(raw, "big") << (-bits % 5)
+    top = bits + -bits % 5 - 5
+    return "".join(_BASE32[number >> shift & 31] for shift in range(top, -1, -5))  # without base64, which imports re
 
 
 def is_public_key(text: str, prefix: int | None = None) -> bool:

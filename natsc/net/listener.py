@@ -63,6 +63,10 @@ class ClientListener:
         self.connections.add(conn)
         client = self.engine.connect(server.global_account, conn, *peer)
         conn.attach(client)
+        if server.auth.nonce_required:
+            from natsc.auth.nkeys import new_nonce
+
+            client.nonce = new_nonce()
         server.total_connections += 1
         if server.log.debug_on:
             server.log_client(client, "debug", "Client connection created")
@@ -75,7 +79,9 @@ class ClientListener:
             self.engine.end_turn()
             return
         if conn.in_process:  # there is nothing between the two that TLS could protect
-            client.send(server.info_line(client, tls_required=False, tls_verify=False, tls_available=False))
+            plain = dict.fromkeys(("tls_required", "tls_verify", "tls_available"), False)
+            nonce = {"nonce": client.nonce.decode()} if client.nonce else {}
+            client.send(server.info_line(client, **plain, **nonce))
             self.opened(client)
         elif server.tls_context is not None or server.options.proxy_protocol:
             from natsc.net.opening import Opening

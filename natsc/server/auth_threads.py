@@ -38,7 +38,7 @@ class AuthThreads:
 
     def submit(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
         """Authenticates a client by what it sent, and calls then(client, grant) unless it has gone meanwhile."""
-        job = _Comparison(client, then)
+        job = _Comparison(self._server, client, then)
         if self._running < THREADS:
             self._start(job)
             return
@@ -105,13 +105,13 @@ class AuthThreads:
 class _Comparison:
     """One client's authentication, and what came of it."""
 
-    __slots__ = ("auth", "client", "connect", "debug", "failure", "grant", "then", "timer", "tls", "warnings")
+    __slots__ = ("auth", "client", "connect", "debug", "failure", "grant", "server", "then", "timer", "warnings")
 
-    def __init__(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
+    def __init__(self, server: Server, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
+        self.server = server
         self.client = client
         self.then = then
         self.connect: dict[str, Any] = client.opts or {}
-        self.tls = client.conn.tls
         self.timer: Timer | None = None  # while it waits
 
     def begin(self, auth: Authenticator) -> None:
@@ -124,8 +124,8 @@ class _Comparison:
     def run(self) -> None:
         """On a thread. Whatever goes wrong refuses."""
         try:
-            self.grant = self.auth.authenticate(
-                self.connect, tls=self.tls, debug=self.debug.append, warn=self.warnings.append
+            self.grant = self.server.authenticate(
+                self.client, self.auth, self.connect, debug=self.debug.append, warn=self.warnings.append
             )
         except Exception as error:  # logged when it is back on the loop
             self.failure = error

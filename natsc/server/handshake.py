@@ -9,6 +9,7 @@ from __future__ import annotations
 from natsc import errors
 from natsc.auth.users import AUTHENTICATION_ERROR, failure_text, log_label, raw_user
 from natsc.config.gotext import quote
+from natsc.server.info import connection_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,10 +148,10 @@ class Handshake:
             return self._accept(client, opts)
         client.opts = opts = dict(opts)  # authentication writes into it
         tls = client.conn.tls if client.conn is not None else None
-        if auth.needs_thread(opts, tls=tls):
+        if auth.needs_thread(opts, tls=tls, conn_type=connection_type(client)):
             server.authenticate_in_thread(client, self._finish)
             return PENDING
-        grant = auth.authenticate(opts, tls=tls, debug=server.client_debug(client), warn=server.log.warn)
+        grant = server.authenticate(client, auth, debug=server.client_debug(client), warn=server.log.warn)
         return self._finish(client, grant)
 
     def _read_connect(self, client: Client, arg: bytes) -> Connect:
@@ -245,10 +246,11 @@ class Handshake:
 
     def on_first_op(self, client: Client) -> bool:
         """Something before CONNECT although it is required: fine for a no_auth_user, a violation otherwise."""
-        auth = self.server.auth
-        if auth.admits_without_connect():
+        server = self.server
+        auth = server.auth
+        if auth.admits_without_connect(connection_type(client)):
             client.opts = dict(client.opts or DEFAULTS)
-            grant = auth.authenticate(client.opts, tls=client.conn.tls if client.conn is not None else None)
+            grant = server.authenticate(client, auth)
             if grant is not None:
                 if not self.admit(client, grant):
                     return False

@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from natsc._core import Client
+
 VERSION = "2.15.1"
 GIT_COMMIT = "b2fd3ef"
 GO_VERSION = "go1.27.2"  # clients print it, nobody parses it
@@ -21,6 +23,11 @@ _ORDER = (
 )  # fmt: skip
 _ALWAYS = frozenset(("server_id", "server_name", "version", "proto", "go", "host", "port", "headers", "max_payload"))
 _ESCAPED = frozenset('"\\<>&')
+
+
+def connection_type(client: Client) -> str:
+    """The allowed_connection_types name of the door that a client came through."""
+    return "IN_PROCESS" if getattr(client.conn, "in_process", False) else "STANDARD"
 
 
 def render(fields: dict[str, Any]) -> bytes:

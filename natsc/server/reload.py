@@ -18,13 +18,12 @@ had.
 
 from __future__ import annotations
 
-from functools import partial
-
 from natsc import errors
 from natsc.auth.users import Authenticator, name_for_log
 from natsc.config import ConfigError, set_baseline_options, validate_options
 from natsc.config.gotext import format_duration, quote
 from natsc.server.handshake import DEFAULTS
+from natsc.server.info import connection_type
 from natsc.server.reload_fields import ReloadError, differences
 
 TYPE_CHECKING = False
@@ -248,11 +247,10 @@ def _reauthorize(server: Server, auth: Authenticator, everyone: bool) -> None:
             continue  # its CONNECT is judged by the new rules
         # The decision may write into it, and clients may share one.
         client.opts = dict(connect or DEFAULTS)
-        if auth.needs_thread(client.opts, tls=client.conn.tls):
+        if auth.needs_thread(client.opts, tls=client.conn.tls, conn_type=connection_type(client)):
             slow.append(client)
         else:
-            debug = server.client_debug(client)
-            _settle(server, client, auth.authenticate(client.opts, tls=client.conn.tls, debug=debug))
+            _settle(server, client, server.authenticate(client, auth, debug=server.client_debug(client)))
     if slow:
         server.loop.create_task(_compare_in_thread(server, slow))
 
@@ -271,8 +269,8 @@ async def _compare_in_thread(server: Server, clients: list[Client]) -> None:
     """Authenticates connections whose bcrypt hash changed, off the loop and one after the other."""
     for client in clients:
         while not client.closing:
-            auth, connect, tls = server.auth, client.opts or {}, client.conn.tls
-            grant = await server.loop.run_in_executor(None, partial(auth.authenticate, connect, tls=tls))
+            auth = server.auth
+            grant = await server.loop.run_in_executor(None, server.authenticate, client, auth)
             if auth is not server.auth:
                 continue  # reloaded again meanwhile
             if not client.closing:

@@ -203,11 +203,10 @@ class Server:
         """INFO for one client: the first one, or a later one with connect_info or other fields."""
         ip = client.ip if with_ip else None
         if not more:
-            template = self._template
             if connect_info:
-                template = self._account_template(client.account.name, client.max_payload)
-            if template is not None:
-                return template.fill(client.cid, ip, client.nonce or b"")
+                return self._account_template(client.account.name, client.max_payload).fill(client.cid, ip)
+            if self._template is not None:
+                return self._template.fill(client.cid, ip, client.nonce or b"")
         fields: dict[str, Any] = {
             **self.info, "client_id": client.cid, "client_ip": ip, "max_payload": _wire_limit(client.max_payload),
             **more,
@@ -430,6 +429,19 @@ class Server:
         )
         self._permissions[id(granted)] = (granted, compiled)  # holding granted keeps its id its own
         return compiled
+
+    def authenticate(
+        self, client: Client, auth: Authenticator, connect: dict[str, Any] | None = None, **sinks: Callable[[str], None]
+    ) -> Grant | None:
+        """What auth grants to a client for its CONNECT (or for another one); sinks: debug and warn."""
+        conn = client.conn
+        return auth.authenticate(
+            (client.opts or {}) if connect is None else connect,
+            tls=conn.tls if conn is not None else None,
+            conn_type=info.connection_type(client),
+            nonce=client.nonce or b"",
+            **sinks,
+        )
 
     def authenticate_in_thread(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
         """Compares a bcrypt hash off the loop; the client's input waits."""

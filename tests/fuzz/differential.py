@@ -403,10 +403,7 @@ def fuzz(fuzzer: Fuzzer, ops: int, seconds: float, most: int = 3, say: Callable[
         if small is not None and outcomes is None:
             fuzzer.unstable += 1  # chance (the members of queue groups) had its hand in it: what differs does so again
         elif small is not None:
-            found.append(
-                f"round {fuzzer.rounds - 1} of seed {fuzzer.seed}\n"
-                + report(small, outcomes, fuzzer.kinds)
-            )
+            found.append(f"round {fuzzer.rounds - 1} of seed {fuzzer.seed}\n" + report(small, outcomes, fuzzer.kinds))
             say(found[-1])
         if time.monotonic() - told > 10:
             told = time.monotonic()

@@ -109,9 +109,11 @@ class Model:
     def pending(self, seq, patterns=(), last_per_subject=False):
         last = {m[2]: s for s, m in sorted(self.all.items())}
         return sum(
-            s >= seq and (not patterns or any(matches(p, m[2]) for p in patterns))
+            s >= seq
+            and (not patterns or any(matches(p, m[2]) for p in patterns))
             and (not last_per_subject or last[m[2]] == s)
-            for s, m in self.all.items())
+            for s, m in self.all.items()
+        )
 
     def from_time(self, ts_ns):
         return min((s for s, m in self.all.items() if m[1] >= ts_ns), default=self.last_seq + 1)
@@ -151,7 +153,7 @@ def apply(store, model, op, clock):
         answers = [s.remove_seq(seq) for s in (store, model)]
     elif kind == "purge":
         pattern, seq, keep, budget = args
-        if seq and keep:        # not both, as in the API
+        if seq and keep:  # not both, as in the API
             keep = 0
         seq = seq and model.first_seq + seq - 3 if model.first_seq + seq > 3 else 0
         answers = [s.purge(pattern, seq, keep, budget) for s in (store, model)]

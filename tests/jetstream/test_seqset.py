@@ -50,8 +50,7 @@ def test_what_is_left_of_a_wide_range():
     for seq in range(1, 400001):
         if seq % 50000:
             s.remove(seq)
-    assert [s.next(seq + 1) for seq in [0, 50000, 100000, 349999, 350000]] == [
-        50000, 100000, 150000, 350000, 400000]
+    assert [s.next(seq + 1) for seq in [0, 50000, 100000, 349999, 350000]] == [50000, 100000, 150000, 350000, 400000]
     assert s.add(400001)
     assert s.prev(400000) == 400000
     assert len(s) == 9

@@ -63,6 +63,7 @@ def test_like_a_dict(ops):
 
 # Reading
 
+
 def test_messages_are_read_from_disk_once_they_are_not_hot(where):
     s = Store(where, sync_interval_ns=-1, hot_bytes=1 << 18)
     f = s.open_stream("A", "S")
@@ -114,6 +115,7 @@ def test_many_turns_in_a_row_need_no_answer_between(store):
 
 
 # Life of a store
+
 
 def test_the_callback_names_durable_batches(store):
     seen = []
@@ -198,6 +200,7 @@ def test_two_stores_in_one_process(tmp_path):
 
 # Streams
 
+
 def test_a_dropped_stream_is_gone(store):
     f, other = store.open_stream("A", "S"), store.open_stream("A", "T")
     fill(f, 100)
@@ -258,8 +261,16 @@ def test_an_empty_streams_sequence_survives(store):
     for seq in range(1, 6):
         f.remove_seq(seq)
     s, f = reopen(store)
-    assert f.state_dict() == {"msgs": 0, "bytes": 0, "first_seq": 6, "last_seq": 5, "first_ts_ns": 0, "last_ts_ns": 5,
-                              "num_deleted": 0, "num_subjects": 0}
+    assert f.state_dict() == {
+        "msgs": 0,
+        "bytes": 0,
+        "first_seq": 6,
+        "last_seq": 5,
+        "first_ts_ns": 0,
+        "last_ts_ns": 5,
+        "num_deleted": 0,
+        "num_subjects": 0,
+    }
     f.purge(seq=100)
     s, f = reopen(s)
     assert (f.first_seq, f.last_seq) == (100, 99)
@@ -276,6 +287,7 @@ def test_bytes_are_accounted_as_in_nats_server(store):
 
 
 # Consumers and meta
+
 
 def test_what_consumers_keep(store):
     f, other = store.open_stream("A", "S"), store.open_stream("A", "T")
@@ -309,6 +321,7 @@ def test_meta(store):
 
 # Checkpoints
 
+
 def spoil_messages(s):
     """Overwrite the first message's record, so that a scan would complain about it."""
     with open(os.path.join(s.directory, "data.mdb"), "r+b") as file:
@@ -331,10 +344,10 @@ def test_a_checkpoint_saves_the_scan(where, removed):
     s.close()
     spoil_messages(s)
     s, f = reopen(s)
-    assert f.lost == []         # it did not look
+    assert f.lost == []  # it did not look
     assert f.subjects_state() == subjects
     before["first_ts_ns"] = 1
-    after = f.state_dict()      # now it looked
+    after = f.state_dict()  # now it looked
     assert f.lost == [(1, "checksum of the head")]
     assert after["msgs"] == before["msgs"] - 1
     if removed:
@@ -377,6 +390,7 @@ os._exit(9)
 
 
 # Damage
+
 
 def damage(s, needle, offset=0):
     """Close the store and flip a bit somewhere behind needle, in every copy of it."""
@@ -423,7 +437,7 @@ def test_a_flipped_bit_in_a_subject_is_found_at_open(store):
     assert (f.msgs, f.last_seq) == (99, 100)
     assert f.append_bytes(b"a", b"") == 101
     s, f = reopen(s)
-    assert f.lost == [(100, "checksum of the head")]    # nothing was deleted
+    assert f.lost == [(100, "checksum of the head")]  # nothing was deleted
     assert f.msgs == 100
     s.close()
 
@@ -517,6 +531,7 @@ def test_a_store_of_another_format_is_refused(store):
 
 # Others' directories
 
+
 def test_a_second_process_is_refused(store, where):
     code = "import sys; from natsc.jetstream.store import Store; Store(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True, timeout=50)
@@ -561,6 +576,7 @@ def test_a_forked_child_can_do_nothing(store):
 
 
 # Room
+
 
 def test_the_map_grows(where):
     s = Store(where, sync_interval_ns=-1, map_size=1 << 20)

@@ -22,8 +22,9 @@ SEED = os.environ.get("NATSC_CRASH_SEED", str(random.SystemRandom().randrange(10
 def run_and_kill(where, step, delay):
     """The last step that the process acknowledged before it died; step - 1 where it was none."""
     script = os.path.join(os.path.dirname(__file__), "crashing.py")
-    child = subprocess.Popen([sys.executable, script, where, SEED, str(step)], stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, script, where, SEED, str(step)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert child.stdout.readline() == b"ready\n", child.stderr.read().decode()
     time.sleep(delay)
     child.kill()

@@ -11,7 +11,6 @@ import pytest
 
 import natsc as natsc_package
 from natsc import cli
-from natsc.config.keys import PREFIX_USER, random_public_key
 from natsc.flags import FLAGS
 from natsc.server import info
 
@@ -114,11 +113,10 @@ def test_check_configuration(natsc: Run, reference: Run, tmp_path: Path, text: s
 
 
 def test_check_of_what_cannot_be_enforced(natsc: Run, reference: Run, tmp_path: Path) -> None:
-    user = random_public_key(PREFIX_USER)
-    (tmp_path / "a.conf").write_text(f"authorization {{ users [{{nkey: {user}}}] }}\n")
+    (tmp_path / "a.conf").write_text("ocsp {mode: must}\n")
     code, out, err = natsc("-t", "-c", "a.conf")
     expected_code, expected_out, expected = reference("-t", "-c", "a.conf")
-    line = "nats-server: but natsc cannot enforce yet: nkey users. "
+    line = "nats-server: but natsc cannot enforce yet: ocsp. "
     assert (code, out, err.startswith(expected + line)) == (expected_code, expected_out, True)
 
 

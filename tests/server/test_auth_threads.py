@@ -127,7 +127,7 @@ def test_a_failure_refuses_and_is_logged(made, monkeypatch):
 
 
 def test_reasons_are_logged(made, monkeypatch):
-    def refuse(connect, *, tls, debug, warn):
+    def refuse(connect, *, debug, warn, **_):
         debug("why")
         warn("look")
 

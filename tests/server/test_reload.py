@@ -150,10 +150,9 @@ class TestRefused:
         assert made.log.texts() == []
 
     def test_what_natsc_cannot_enforce(self, bench):
-        nkey = "UCNGL4W5QX66CFX6A6DCBVDH5VOHMI7B2UZZU7TXAUQQSI2JPHULCKBR"
         made = bench()
-        with pytest.raises(ReloadError, match="natsc cannot enforce yet: nkey users"):
-            made.reload(f"authorization {{ users [ {{nkey: {nkey}}} ] }}")
+        with pytest.raises(ReloadError, match="natsc cannot enforce yet: ocsp"):
+            made.reload("ocsp: true\nauthorization { token: t }")
         assert not made.server.auth.auth_required
 
     def test_a_log_that_cannot_be_opened(self, bench):
