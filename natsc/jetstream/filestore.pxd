@@ -19,6 +19,7 @@ cdef class FileStore(MsgStore):
     cdef readonly str stream
     cdef streamdb_t* db             # NULL once the stream is dropped or the store closed
     cdef bint opened
+    cdef uint64_t create_op         # the operation that makes the databases; 0 = they were there
     cdef MDB_cursor* cursor
     cdef uint64_t cursor_turn
     cdef uint64_t cursor_seq        # where it stands; 0 = nowhere
@@ -39,6 +40,7 @@ cdef class FileStore(MsgStore):
     cdef bint queue_pair(self, uint32_t kind, const char* key, size_t key_len, const char* value,
                          size_t n) noexcept nogil
     cdef int recover(self) except -1
+    cdef int make(self) except -1
     cdef int skip_damage(self, MDB_txn* txn, uint64_t start, uint64_t* resume) noexcept nogil
     cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil
     cdef bint load_checkpoint(self, MDB_txn* txn) noexcept nogil

@@ -28,7 +28,8 @@ from natsc.jetstream.subjectstate cimport subjects_clear, subjects_reserve
 from natsc.jetstream.worker cimport (OP_APPEND, OP_CLEAR, OP_CONSUMER_DELETE, OP_CONSUMER_DELETE_PREFIX,
                                      OP_CONSUMER_PUT, OP_CREATE, OP_DELETE, OP_DELETE_RANGE, OP_DROP, OP_LAST,
                                      OP_META_DELETE_PREFIX, OP_META_PUT, arena_at, op_add, op_put, op_t, streamdb_new,
-                                     streamdb_open, worker_fail, worker_lock_env, worker_t, worker_unlock_env)
+                                     streamdb_open, worker_durable, worker_fail, worker_lock_env, worker_t,
+                                     worker_unlock_env)
 
 cdef enum:
     SCAN_READ = 4096        # of a long record, a scan touches about that much
@@ -136,6 +137,8 @@ cdef class FileStore(MsgStore):
         cdef int64_t known_ts = 0
         cdef int rc
         cdef int rc2
+        if self.store.dropping(self.name):
+            return self.make()
         self.store.end_reads()
         with nogil:
             worker_lock_env(self.store.w)
@@ -166,9 +169,7 @@ cdef class FileStore(MsgStore):
         worker_unlock_env(self.store.w)
         self.store.give_back()
         if rc == MDB_NOTFOUND:
-            if op_add(self.store.w, OP_CREATE, self.db, 0, 0) == NULL:
-                raise MemoryError
-            return 0
+            return self.make()
         if rc or rc2:
             raise StoreError(f"stream {self.stream!r} of account {self.account!r} can't be read: "
                              + ("its own record is damaged" if rc == RECORD_UNREADABLE else lmdb_text(rc or rc2)))
@@ -180,6 +181,13 @@ cdef class FileStore(MsgStore):
         self.db.last_seq = self.last_seq
         self.db.last_ts_ns = self.last_ts_ns
         self.db.removals = self.removals
+        return 0
+
+    cdef int make(self) except -1:
+        """Queue the making of the stream's databases."""
+        if op_add(self.store.w, OP_CREATE, self.db, 0, 0) == NULL:
+            raise MemoryError
+        self.create_op = self.store.w.queued
         return 0
 
     cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil:
@@ -558,7 +566,7 @@ cdef class FileStore(MsgStore):
 
     def consumer_items(self, bytes prefix=b"") -> list[tuple[bytes, bytes]]:
         """What consumers keep under keys with that prefix, as far as it is durable: for recovery."""
-        if self.db == NULL or self.db.consumers_dbi == 0:
+        if self.db == NULL or worker_durable(self.store.w) < self.create_op:
             return []
         return self.store.items(prefix, self.db.consumers_dbi)
 

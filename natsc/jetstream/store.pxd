@@ -38,6 +38,7 @@ cdef class Store:
     cdef uint64_t submit(self) noexcept nogil
     cdef uint64_t end(self) noexcept nogil
     cdef bint working(self) noexcept nogil
+    cdef bint dropping(self, bytes name) noexcept
     cdef MDB_txn* read_txn(self) noexcept nogil
     cdef bint renew_read(self) noexcept nogil
     cdef void end_reads(self) noexcept nogil

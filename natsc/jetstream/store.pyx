@@ -23,8 +23,8 @@ from natsc.jetstream.lmdb cimport (MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUN
                                    MDB_CORRUPTED, MDB_cursor, MDB_envinfo, MDB_txn, MDB_val, cursor_get_trapped,
                                    forks_seen, mdb, trap_assert)
 from natsc.jetstream.lmdb import load as load_lmdb
-from natsc.jetstream.worker cimport (OP_META_DELETE, OP_META_PUT, UNIT_SHIFT, bell_clear_done, op_put, worker_durable,
-                                     worker_evict, worker_failed, worker_free, worker_lock_map, worker_new,
+from natsc.jetstream.worker cimport (OP_META_DELETE, OP_META_PUT, UNIT_SHIFT, bell_clear_done, op_put, streamdb_t,
+                                     worker_durable, worker_evict, worker_failed, worker_free, worker_lock_map, worker_new,
                                      worker_start, worker_stop, worker_submit, worker_unlock_map)
 
 cdef extern from "sys/mman.h" nogil:
@@ -384,6 +384,16 @@ cdef class Store:
         s = FileStore(self, account, stream)
         self.streams[name] = s
         return s
+
+    cdef bint dropping(self, bytes name) noexcept:
+        """Whether the drop of a stream of that (encoded) name is queued: what LMDB still holds of it counts no more."""
+        cdef uint64_t durable = worker_durable(self.w)
+        cdef streamdb_t* g = self.w.graves
+        while g != NULL:
+            if g.drop_op > durable and g.name[:g.name_len] == name:
+                return True
+            g = g.next_grave
+        return False
 
     def stream_names(self) -> list[tuple[str, str]]:
         """(account, stream) of everything durable in the store."""

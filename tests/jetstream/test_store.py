@@ -236,6 +236,30 @@ def test_dropped_and_made_again_in_one_batch(store):
     s.close()
 
 
+def test_made_again_while_the_drop_of_what_is_on_disk_waits(store):
+    f = store.open_stream("A", "S")
+    fill(f, 5)
+    f.consumer_put_bytes(b"c", b"state")
+    store.wait_durable()
+    f.drop()
+    f = store.open_stream("A", "S")
+    assert (f.last_seq, f.msgs, f.consumer_items()) == (0, 0, [])
+    fill(f, 2)
+    store.wait_durable()
+    s, f = reopen(store)
+    assert f.msgs == f.last_seq == 2
+    assert f.consumer_items() == []
+    s.close()
+
+
+def test_consumers_of_a_stream_that_is_being_made_have_nothing(store):
+    f = store.open_stream("A", "S")
+    f.consumer_put_bytes(b"c", b"state")
+    assert f.consumer_items() == []
+    store.wait_durable()
+    assert f.consumer_items() == [(b"c", b"state")]
+
+
 def test_names_that_need_encoding(where):
     s = Store(where)
     for name in ("Ü/ü", "x" * 255, "x" * 254 + "y", "%2F"):
