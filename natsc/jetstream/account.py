@@ -8,6 +8,7 @@ from natsc.jetstream import advisories
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.backend import StoreError
+from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.limits import AccountLimits
 from natsc.jetstream.memstore import MemStore
 from natsc.jetstream.stream import Usage
@@ -105,10 +106,12 @@ class AccountJetStream:
     def create_stream(self, config: StreamConfig) -> ManagedStream:
         check_supported(config)
         stream = self.open_stream(config, self.now())
+        failpoint("stream.made")
         if config.first_seq > 1:
             stream.store.skip(config.first_seq, 0)
             stream.show_all()
         stream.save()
+        failpoint("stream.saved")
         stream.start()
         self.outbox.end_soon()
         self.announce(lambda: advisories.stream_action(self, config.name, advisories.CREATE))

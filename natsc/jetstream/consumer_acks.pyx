@@ -21,6 +21,7 @@ from natsc.engine.types cimport match_t
 from natsc.jetstream.ackstate cimport (ACK_PAGE_BITS, ACK_PENDING, ACK_QUEUED, acks_add, acks_drop, acks_due, acks_enqueue,
                                        acks_find, acks_free, acks_from, acks_give_up, acks_pop_due, acks_raise_floor,
                                        acks_redelivered, acks_take_dirty, acks_touch, acks_unqueue, pend_t)
+from natsc.jetstream.failpoint cimport FAIL_CONSUMER_PAGES, failpoint
 from natsc.jetstream.layout cimport crc32c, seq_to_key
 from natsc.jetstream.stream cimport StreamConsumer
 
@@ -369,6 +370,7 @@ cdef class AckingConsumer(StreamConsumer):
         for i in range(n):
             ok = ok and self.save_page(self.acks.dirty[i], wall_offset)
         self.changed = False
+        failpoint(FAIL_CONSUMER_PAGES)
         ok = ok and self.save_head()
         self.outbox.touch()
         return ok

@@ -14,6 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from natsc.jetstream.checkpoint cimport checkpoint_read, checkpoint_write
+from natsc.jetstream.failpoint cimport FAIL_CHECKPOINT, failpoint
 from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_UNREADABLE,
                                      crc32c, key_to_seq, record_check_body, record_check_head, record_size, record_view,
                                      record_write, seq_to_key, state_head_t, stored_t)
@@ -365,6 +366,7 @@ cdef class FileStore(MsgStore):
         head.removals = self.removals
         head.crc = crc32c(0, <char*>&head + 4, sizeof(head) - 4)
         memset(w.key + n - 4, 0, 4)
+        failpoint(FAIL_CHECKPOINT)
         self.since_checkpoint = 0
         self.checkpoint_due = False
         return op_put(w.w, OP_META_PUT, NULL, w.key, n, <char*>&head, sizeof(head))

@@ -20,6 +20,7 @@ from natsc.engine.account cimport Account
 from natsc.engine.client cimport publish_own
 from natsc.engine.deliver cimport job_post
 from natsc.engine.types cimport account_t, engine_t, msg_t
+from natsc.jetstream.failpoint cimport FAIL_RELEASE_BEGIN, FAIL_RELEASE_END, failpoint
 from natsc.jetstream.store cimport Store
 from natsc.jetstream.worker cimport worker_durable, worker_failed, worker_t
 
@@ -267,8 +268,10 @@ cdef class Outbox:
             return
         self.store.on_event()
         durable = worker_durable(self.worker)
+        failpoint(FAIL_RELEASE_BEGIN)
         self.drain(&self.durable, durable)
         self.show_until(durable)
+        failpoint(FAIL_RELEASE_END)
         if worker_failed(self.worker) and not self.failed:
             self.fail()
 

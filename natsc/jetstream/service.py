@@ -236,7 +236,7 @@ class JetStream:
     # Requests
 
     def _on_request(self, backend: AccountJetStream, received: Received) -> None:
-        """A request to the API. Its answer waits for the disk where it has written something."""
+        """A request to the API. Its answer waits for the disk: what it tells of may have been written just now."""
         client = _client_info(backend, received.client)
         subject = text(received.subject)
         if self.domain and subject.startswith(f"$JS.{self.domain}.API."):
@@ -246,9 +246,8 @@ class JetStream:
         reply = api.dispatch(request, backend)
         if reply is None or received.reply is None:
             return
-        self.outbox.reply_bytes(
-            backend.account, received.reply, reply.payload, reply.headers, durable=self.outbox.queued != before
-        )
+        durable = self.outbox.queued != before or not self.outbox.failed
+        self.outbox.reply_bytes(backend.account, received.reply, reply.payload, reply.headers, durable=durable)
 
     def listen_direct(self, backend: AccountJetStream, stream: ManagedStream) -> None:
         """Answers direct gets of a stream, where it allows them."""

@@ -17,6 +17,7 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from natsc.jetstream.failpoint cimport FAIL_STORE_FORMATTED, FAIL_STORE_MADE, failpoint
 from natsc.jetstream.layout cimport MAX_KEY, STORE_FORMAT, state_head_t
 from natsc.jetstream.layout import KEY_FORMAT, KEY_ID, META_DB, stream_name
 from natsc.jetstream.lmdb cimport (MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUND, MDB_NOTLS, MDB_RDONLY, MDB_SET_RANGE,
@@ -126,7 +127,9 @@ cdef class Store:
             self.w.nosync = sync_interval_ns != 0
             self.w.sync_interval_ns = max(sync_interval_ns, 0)
             self.open_env(map_size, MDB_NOTLS | (MDB_NOSYNC if self.w.nosync else 0))
+            failpoint(FAIL_STORE_MADE)
             self.open_meta()
+            failpoint(FAIL_STORE_FORMATTED)
             if made:
                 sync_directory(self.directory)
                 sync_directory(os.path.dirname(self.directory))

@@ -11,6 +11,7 @@ from natsc.jetstream import advisories
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.backend import StoreError
+from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.gotime import ZERO, Time, format_time
 from natsc.jetstream.layout import stream_name
 from natsc.jetstream.schema import encode
@@ -129,7 +130,9 @@ class ManagedStream(Stream):
         self._leave()
         if self.config.storage == FILE:
             self.store.drop()
+            failpoint("stream.dropped")
             self.owner.meta_delete(stream_key(self.account.name, self.name))
+            failpoint("stream.deleted")
         else:
             self.store.close()
         self.forget_usage()
@@ -291,6 +294,7 @@ class ManagedStream(Stream):
         """A consumer is deleted: called by it, once it has left."""
         self.by_name.pop(consumer.name, None)
         if self.config.storage == FILE and not self.closed:
+            failpoint("consumer.deleted")
             self.store.consumer_delete_bytes(CONSUMER_KEY + raw(consumer.name))
             self.outbox.end_soon()
         name = consumer.name
@@ -333,6 +337,7 @@ class ManagedStream(Stream):
         if self.closed:
             raise StoreError("stream closed")
         purged: int = self.store.purge(raw(filter), seq, keep)
+        failpoint("stream.purged")
         self.tell_purged()
         self.show_all()
         return purged

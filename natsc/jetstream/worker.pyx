@@ -26,6 +26,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
+from natsc.jetstream.failpoint cimport (FAIL_COMMIT_APPLIED, FAIL_COMMIT_BEGIN, FAIL_COMMIT_DONE, FAIL_COMMIT_REPORTED,
+                                        FAIL_ENLARGE, FAIL_SYNC, failpoint)
 from natsc.jetstream.layout cimport (STORE_FORMAT, crc32c, record_seal, record_t, seq_to_key, key_to_seq, state_head_t)
 from natsc.jetstream.lmdb cimport (MDB_APPEND, MDB_CREATE, MDB_MAP_FULL, MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE,
                                    MDB_cursor, MDB_dbi, MDB_txn, MDB_val, mdb, trapped)
@@ -669,6 +671,7 @@ cdef int enlarge(worker_t* w) noexcept nogil:
     cdef int rc
     if not space_left(size - w.map_size):
         return MDB_MAP_FULL
+    failpoint(FAIL_ENLARGE)
     pthread_mutex_lock(w.map_lock)
     rc = mdb.env_set_mapsize(w.env, size)
     if rc == 0:
@@ -685,6 +688,7 @@ cdef int commit(worker_t* w, uint64_t last) noexcept nogil:
     cdef opblock_t* block = w.work_block
     cdef int rc
     while True:
+        failpoint(FAIL_COMMIT_BEGIN)
         w.failed_in = b"begin"
         rc = mdb.txn_begin(w.env, NULL, 0, &txn)
         if rc:
@@ -692,6 +696,7 @@ cdef int commit(worker_t* w, uint64_t last) noexcept nogil:
         w.failed_in = b"write"
         rc = apply_all(w, txn, last)
         if rc == 0:
+            failpoint(FAIL_COMMIT_APPLIED)
             w.failed_in = b"commit"
             rc = mdb.txn_commit(txn)
         else:
@@ -741,15 +746,18 @@ cdef void* worker_run(void* arg) noexcept nogil:
             if rc:
                 fail(w, rc)
                 return NULL
+            failpoint(FAIL_COMMIT_DONE)
             unsynced = w.nosync
             store64(&w.durable, last)
             bell_ring(w.done_fd)
+            failpoint(FAIL_COMMIT_REPORTED)
         elif load32(&w.stopping):
             break
         timeout = -1
         if unsynced and w.sync_interval_ns:
             now = monotonic_ns()
             if now - synced_ns >= w.sync_interval_ns:
+                failpoint(FAIL_SYNC)
                 w.failed_in = b"sync"
                 rc = mdb.env_sync(w.env, 1)
                 if rc:

@@ -41,7 +41,13 @@ class Server:
     """One server process. `log` holds its lines so far, without their ends; `port` and `http_port` come from them."""
 
     def __init__(
-        self, kind: str, config: str | None = "", *flags: str, base: str = BASE_CONFIG, wait: bool = True
+        self,
+        kind: str,
+        config: str | None = "",
+        *flags: str,
+        base: str = BASE_CONFIG,
+        wait: bool = True,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.log: list[str] = []
@@ -55,7 +61,11 @@ class Server:
             self.write_config(config)
             command += ["-c", str(self.config_path)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()

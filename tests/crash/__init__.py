@@ -1,0 +1,1 @@
+"""What survives a killed process and a power failure: see docs/durability.md."""

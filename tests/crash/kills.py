@@ -1,0 +1,204 @@
+"""Kills a server again and again under load, and checks after each start that no promise was broken.
+
+    python -m tests.crash.kills --rounds 500 --seed 1
+
+A round: the server runs, everything in scenarios.py works on it, and it is killed (SIGKILL) at a random moment, at one
+of natsc's failpoints, or while it stops, and now and then once more while it starts; then it is started and all is
+checked. The recorder is this process: it needs no disk. The same works on nats-server (--server nats-server), without
+failpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from natsc.jetstream.failpoint import VARIABLE
+
+from tests.conformance.harness import Server
+
+from .scenarios import Lost, all_scenarios
+from .wire import Closed, Wire
+
+WINDOW = 600  # unanswered requests at which no more are sent
+ROUND_S = 20.0  # a server that isn't dead after so much longer than that is an error
+HOW = ("random moment", "failpoint", "while it stops")
+
+# How often a failpoint is passed in a round, roughly: the kill comes at a random one of these.
+FAILPOINTS = {
+    "commit.begin": 60, "commit.applied": 60, "commit.done": 60, "commit.reported": 60, "release.begin": 60,
+    "release.end": 60, "consumer.pages": 60, "stream.made": 6, "stream.saved": 6, "stream.dropped": 6,
+    "stream.deleted": 6, "stream.purged": 12, "checkpoint": 1,
+}  # fmt: skip
+
+
+class Kills:
+    """The test, in the directory `where`. `figures` counts what happened."""
+
+    def __init__(self, where: str, seed: str, kind: str = "natsc", config: str = "") -> None:
+        self.rng = random.Random(seed)
+        self.kind = kind
+        self.config = f'jetstream {{ store_dir: "{where}"\n{config} }}\n'
+        self.scenarios = all_scenarios(self.rng)
+        self.figures: dict[str, int] = {"rounds": 0}
+        self.server: Server
+        self.wire: Wire
+
+    def count(self, what: str) -> None:
+        self.figures[what] = self.figures.get(what, 0) + 1
+
+    @property
+    def acked(self) -> int:
+        return sum(scenario.acked for scenario in self.scenarios)
+
+    @property
+    def confirmed(self) -> int:
+        return sum(scenario.confirmed for scenario in self.scenarios)
+
+    @property
+    def redelivered_confirmed(self) -> int:
+        return sum(scenario.redelivered_confirmed for scenario in self.scenarios)
+
+    def start(self, failpoint: str = "") -> None:
+        """Start the server; it dies at the failpoint."""
+        self.server = Server(self.kind, self.config, environment={VARIABLE: failpoint} if failpoint else None)
+        self.wire = Wire(self.server.port)
+
+    def stop(self) -> None:
+        self.wire.close()
+        self.server.close()
+
+    def setup(self) -> None:
+        self.start()
+        for scenario in self.scenarios:
+            scenario.setup(self.wire)
+            scenario.connect(self.wire)
+
+    def work(self) -> None:
+        """Work until the server is gone and all that it sent is read."""
+        deadline = time.monotonic() + 2 * ROUND_S
+        while not self.wire.closed:
+            if self.wire.in_flight < WINDOW:
+                for scenario in self.scenarios:
+                    scenario.act(self.wire)
+            self.wire.pump(0.02)
+            if time.monotonic() > deadline:
+                raise Lost(f"the server is still there, {self.wire.in_flight} requests are unanswered")
+        self.server.wait()
+
+    def kill_later(self, acked: int, stop_first: bool) -> threading.Thread:
+        """Kill the server a random while after that many more messages are acknowledged, or after ROUND_S."""
+        server, goal, delay = self.server, self.acked + acked, self.rng.random() * 0.05
+        deadline = time.monotonic() + ROUND_S
+
+        def run() -> None:
+            while self.acked < goal and time.monotonic() < deadline and not self.wire.closed:
+                time.sleep(0.001)
+            if stop_first:
+                server.signal(signal.SIGTERM)
+            time.sleep(delay)
+            server.signal(signal.SIGKILL)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def round(self, how: str, acked: int, next_failpoint: str = "") -> None:
+        """Load, kill, start, check. How a failpoint kills was said when the server was started."""
+        self.count("rounds")
+        self.count(how)
+        killer = self.kill_later(acked if how != "failpoint" else 1 << 60, how == "while it stops")
+        try:
+            self.work()
+        finally:
+            killer.join()
+        self.stop()
+        if self.rng.random() < 0.1:
+            self.count("and again while it starts")
+            server = Server(self.kind, self.config, wait=False)
+            time.sleep(self.rng.random() * 0.15)
+            server.signal(signal.SIGKILL)
+            server.wait()
+            server.close()
+        self.start(next_failpoint)
+        try:
+            self.check()
+        except Closed:  # the failpoint came already: nothing wrong with that
+            self.stop()
+            self.count("and again while it was checked")
+            self.start()
+            self.check()
+            self.stop()
+            self.start(next_failpoint)
+        for scenario in self.scenarios:
+            scenario.connect(self.wire)
+
+    def check(self) -> None:
+        for scenario in self.scenarios:
+            scenario.check(self.wire)
+
+    def run(self, rounds: int, acked: int, report: Callable[[], None] = lambda: None) -> None:
+        """So many rounds, of about so many acknowledged messages each, then a check of everything."""
+        self.setup()
+        how = "random moment"
+        for _ in range(rounds):
+            next_how = self.rng.choices(HOW, (5, 4 * (self.kind == "natsc"), 1))[0]
+            failpoint = ""
+            if next_how == "failpoint":
+                name = self.rng.choice(list(FAILPOINTS))
+                failpoint = f"{name}:kill@{self.rng.randrange(FAILPOINTS[name]) + 1}"
+            self.round(how, int(acked * self.rng.uniform(0.2, 1.8)), failpoint)
+            how = next_how
+            report()
+        if how == "failpoint":
+            self.stop()
+            self.start()
+            for scenario in self.scenarios:
+                scenario.connect(self.wire)
+        for scenario in self.scenarios:
+            scenario.finish(self.wire)
+        self.stop()
+
+    def summary(self) -> str:
+        figures = ", ".join(f"{what}: {count}" for what, count in self.figures.items())
+        return (
+            f"{figures}; messages acknowledged: {self.acked:,}, acknowledgements confirmed: {self.confirmed:,}, "
+            f"confirmed and delivered again: {self.redelivered_confirmed}"
+        )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.kills", description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**9)))
+    parser.add_argument("--acked", type=int, default=2500, help="messages acknowledged in a round, about")
+    parser.add_argument("--server", choices=("natsc", "nats-server"), default="natsc")
+    parser.add_argument("--config", default="", help="more of the jetstream block, such as 'sync_interval: always'")
+    options = parser.parse_args(args)
+    with tempfile.TemporaryDirectory(prefix="natsc-kills-") as where:
+        kills = Kills(where, options.seed, options.server, options.config)
+        began = time.monotonic()
+
+        def report() -> None:
+            if kills.figures["rounds"] % 20 == 0:
+                print(f"{time.monotonic() - began:6.0f} s  {kills.summary()}", flush=True)
+
+        print(f"seed {options.seed}", flush=True)
+        try:
+            kills.run(options.rounds, options.acked, report)
+        except Lost as error:
+            print(f"LOST, seed {options.seed}: {error}\n{kills.summary()}", flush=True)
+            kills.stop()
+            return 1
+        print(f"{time.monotonic() - began:6.0f} s  {kills.summary()}\nnothing was lost", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
