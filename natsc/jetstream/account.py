@@ -115,6 +115,9 @@ class AccountJetStream:
         stream.start()
         self.outbox.end_soon()
         self.announce(lambda: advisories.stream_action(self, config.name, advisories.CREATE))
+        for other in self.streams():
+            if other.sourcing is not None:
+                other.sourcing.origin_made(config.name)
         return stream
 
     def open_stream(self, config: StreamConfig, created: int) -> ManagedStream:
@@ -146,6 +149,9 @@ class AccountJetStream:
     def listen_direct(self, stream: ManagedStream) -> None:
         self.service.listen_direct(self, stream)
 
+    def listen_for_origin(self, mirror: ManagedStream) -> None:
+        self.service.listen_for_origin(self, mirror)
+
     def unlisten_direct(self, stream: ManagedStream) -> None:
         self.service.unlisten_direct(stream)
 
@@ -165,6 +171,10 @@ class AccountJetStream:
         subject, payload = event()
         if self.has_interest(subject):
             self.publish(subject, payload)
+
+    def warn(self, text: str) -> None:
+        """Logs a warning."""
+        self.service.server.log.warn(text)
 
     def event_id(self) -> str:
         return random_name(22)

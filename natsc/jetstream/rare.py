@@ -9,6 +9,7 @@ from natsc.config.gotext import GoError, parse_duration
 from natsc.config.values import is_valid_literal
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_request import header
+from natsc.jetstream.schema import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +89,31 @@ def count(headers: bytes, body: bytes, last: tuple[bytes, bytes] | None) -> tupl
             )
     value += int(increment)
     return headers, b'{"val":"%d"}' % value, b',"val":"%d"' % value
+
+
+def count_sourced(
+    subject: bytes, headers: bytes, body: bytes, last: tuple[bytes, bytes] | None
+) -> tuple[bytes, bytes] | int:
+    """(headers, body) of a counter's message that came from another stream, or the number of an error.
+
+    It counts for what its counter there has more than the last time, which is kept in a header, by stream and subject.
+    """
+    if not header(headers, "Nats-Incr"):
+        return errors.MESSAGE_INCR_MISSING
+    fields = (header(headers, "Nats-Stream-Source") or "").split(" ")
+    origin, name = fields[0], fields[4] if len(fields) >= 5 else subject.decode("utf-8", "surrogateescape")
+    try:
+        value = int(json.loads(last[1])["val"]) if last is not None else 0
+        counted = (header(last[0], "Nats-Counter-Sources") if last is not None else None) or "{}"
+        sources: dict[str, dict[str, str]] = json.loads(counted)
+        there = int(json.loads(body)["val"])
+        before = int(sources.setdefault(origin, {}).get(name, "0"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return errors.MESSAGE_COUNTER_BROKEN
+    sources[origin][name] = str(there)
+    headers = without(without(headers, "Nats-Incr"), "Nats-Counter-Sources")[:-2]
+    headers += b"Nats-Incr: %d\r\nNats-Counter-Sources: %b\r\n\r\n" % (there - before, encode(sources))
+    return headers, b'{"val":"%d"}' % (value + there - before)
 
 
 def with_ttl_at_least(headers: bytes, least: int) -> bytes:

@@ -81,6 +81,9 @@ class JetStream:
         self.api_errors = 0
         self._doors: dict[str, list[Client]] = {}
         self._direct: dict[ManagedStream, list[Client]] = {}
+        self._for_origin: dict[
+            ManagedStream, list[Client]
+        ] = {}  # of mirrors that may answer direct gets of their origin
 
     # Life
 
@@ -105,6 +108,7 @@ class JetStream:
         for backend in self.accounts.values():
             for stream in backend.streams():
                 stream.start()
+        self.engine.end_turn()
 
     def configure_accounts(self) -> None:
         """Which accounts have JetStream, and how much of it: from the configuration, again after a reload."""
@@ -252,25 +256,34 @@ class JetStream:
     def listen_direct(self, backend: AccountJetStream, stream: ManagedStream) -> None:
         """Answers direct gets of a stream, where it allows them."""
         self.unlisten_direct(stream)
-        if not stream.config.allow_direct:
-            return
+        if stream.config.allow_direct:
+            self._direct[stream] = self._direct_doors(backend, stream, stream.name)
+
+    def listen_for_origin(self, backend: AccountJetStream, mirror: ManagedStream) -> None:
+        """Answers direct gets of a mirror's origin while that isn't in the account, where the mirror's configuration says so."""
+        for client in self._for_origin.pop(mirror, ()):
+            self.engine.unsubscribe(client)
+        if mirror.config.mirror is not None and mirror.config.mirror_direct:
+            self._for_origin[mirror] = self._direct_doors(backend, mirror, mirror.config.mirror.name)
+
+    def _direct_doors(self, backend: AccountJetStream, stream: ManagedStream, name: str) -> list[Client]:
+        """Answers direct gets of the stream `name` from `stream`."""
 
         def answer(received: Received) -> None:
-            if received.reply is None:
+            named = backend.stream(name)
+            if received.reply is None or (named is not stream and named is not None and named.config.allow_direct):
                 return
-            key = text(received.subject)[_PREFIX + len(stream.name) + 1 :]
+            key = text(received.subject)[_PREFIX + len(name) + 1 :]
             request = Request(text(received.subject), received.payload, received.headers or b"")
             for reply in direct_get(stream, request, key, backend):
                 self.outbox.reply_bytes(backend.account, received.reply, reply.payload, reply.headers, durable=False)
 
-        subject = f"$JS.API.DIRECT.GET.{stream.name}".encode()
-        self._direct[stream] = [
-            self.engine.subscribe(backend.account, subject, answer),
-            self.engine.subscribe(backend.account, subject + b".>", answer),
-        ]
+        subject = f"$JS.API.DIRECT.GET.{name}".encode()
+        return [self.engine.subscribe(backend.account, one, answer) for one in (subject, subject + b".>")]
 
     def unlisten_direct(self, stream: ManagedStream) -> None:
-        for client in self._direct.pop(stream, ()):
+        """Ends listen_direct and listen_for_origin."""
+        for client in (*self._direct.pop(stream, ()), *self._for_origin.pop(stream, ())):
             self.engine.unsubscribe(client)
 
     # Figures
@@ -329,11 +342,12 @@ def node_name(server_name: str) -> str:
     return short_hash(server_name)
 
 
-def _client_info(backend: AccountJetStream, client: Client | None) -> dict[str, Any] | None:
-    if client is None:
-        return None
+def _client_info(backend: AccountJetStream, client: Client | None) -> dict[str, Any]:
     from natsc.jetstream.gotime import format_time
 
+    if client is None:  # a stream of this server, which reads from another one
+        start = format_time(backend.now())
+        return {"start": start, "acc": backend.account.name, "server": backend.server_name, "kind": "JetStream"}
     found: dict[str, Any] = {"start": format_time(client.start_ns), "host": client.ip, "id": client.cid,
                              "acc": backend.account.name}  # fmt: skip
     for member, value in (("user", client.user), ("name", client.name), ("lang", client.lang), ("ver", client.version)):

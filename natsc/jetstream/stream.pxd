@@ -40,6 +40,7 @@ cdef enum:
     ERR_INSUFFICIENT_RESOURCES = 10023
     ERR_ACCOUNT_RESOURCES_EXCEEDED = 10002
     ERR_TOO_MANY_REQUESTS = 10167
+    REFUSED_DUPLICATE = 1   # no error: Stream.refused where the message's id is known already
 
 cdef class Stream
 
@@ -104,6 +105,11 @@ cdef class Stream(Visible):
     cdef heap_t ttls                        # when messages with a TTL expire
     cdef bint expiry_armed
     cdef bint unchecked                     # the message in hand was checked already
+    cdef bint sourced                       # the message in hand comes from another stream, which has checked it
+    cdef uint64_t given_seq                 # ... and keeps its sequence and time, in a mirror; 0 = not
+    cdef int64_t given_ts
+    cdef int refused                        # why the message in hand wasn't stored: ERR_* or REFUSED_DUPLICATE; 0 = it was
+    cdef dict refused_values                # what the error's text says beside
     cdef bint markers                       # where a subject's last message expires a marker takes its place
     cdef uint64_t age_floor                 # messages below never expire (TTL "never")
     cdef bytes ack_more                     # what stands behind the sequence in the answer to the message in hand
@@ -142,4 +148,5 @@ cdef class Stream(Visible):
     cdef void refuse(self, const char* reply, Py_ssize_t n, int err_code, dict values) noexcept
     cdef void acknowledge(self, const char* reply, Py_ssize_t n, uint64_t seq, const char* more, Py_ssize_t more_len) noexcept
     cdef void settle(self) noexcept
+    cdef void use(self, int64_t more) noexcept
     cdef void arm_expiry(self) noexcept

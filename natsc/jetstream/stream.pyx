@@ -90,6 +90,7 @@ cdef class Stream(Visible):
         self.server_usage = server_usage
         dedupe_init(&self.dedupe, self.engine.e.seed)
         self.last_msg_id = self.ack_more = b""
+        self.refused_values = {}
         self.settle()
 
     def __dealloc__(self):
@@ -148,13 +149,7 @@ cdef class Stream(Visible):
 
     def forget_usage(self) -> None:
         """The store is gone: it uses nothing any more."""
-        if self.is_file:
-            self.account_usage.storage -= self.counted
-            self.server_usage.storage -= self.counted
-        else:
-            self.account_usage.memory -= self.counted
-            self.server_usage.memory -= self.counted
-        self.counted = 0
+        self.use(-<int64_t>self.counted)
 
     # A message comes in.
 
@@ -223,7 +218,7 @@ cdef class Stream(Visible):
     cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
                      Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept:
         """Check a message, store it and queue the answer."""
-        cdef int64_t ts = self.outbox.wall_ns()
+        cdef int64_t ts = self.given_ts or self.outbox.wall_ns()
         cdef int64_t ttl_ns = 0
         cdef uint64_t seq
         cdef uint64_t before = 0
@@ -242,7 +237,7 @@ cdef class Stream(Visible):
         if ts < self.store.last_ts_ns:
             ts = self.store.last_ts_ns      # the wall clock went back: time in a stream doesn't
         if self.retention == RETAIN_INTEREST and not self.has_interest(subject, n):
-            self.store.skip_to(self.store.last_seq + 2, ts)
+            self.store.skip_to((self.given_seq or self.store.last_seq + 1) + 1, ts)
             seq = self.store.last_seq
         else:
             if h.ttl.n:
@@ -254,11 +249,11 @@ cdef class Stream(Visible):
                 state = self.store.subject_state(subject, n)
                 before = state.last if state != NULL else 0
                 self.outbox.touch()
-            seq = self.store.append(0, ts, subject, n, hdr, hdr_len, body, body_len)
+            seq = self.store.append(self.given_seq, ts, subject, n, hdr, hdr_len, body, body_len)
             if seq == 0:
                 self.refuse(reply, reply_len, ERR_STORE_FAILED, {"err": self.store_error()})
                 return
-            if ttl_ns > 0 and heap_push(&self.ttls, ts + ttl_ns, seq):
+            if ttl_ns > 0 and self.ttl_allowed and heap_push(&self.ttls, ts + ttl_ns, seq):
                 self.arm_expiry()
             if self.max_per_subject > 0 or self.max_msgs > 0 or self.max_bytes > 0:
                 self.enforce_limits(subject, n)
@@ -304,7 +299,7 @@ cdef class Stream(Visible):
             if name != self.name.encode():
                 self.refuse(reply, reply_len, ERR_NOT_MATCH, {})
                 return False
-        if h.ttl.n and not self.ttl_allowed and self.read_ttl(h.ttl.p[:h.ttl.n]) >= -1:
+        if h.ttl.n and not self.ttl_allowed and not self.sourced and self.read_ttl(h.ttl.p[:h.ttl.n]) >= -1:
             self.refuse(reply, reply_len, ERR_MESSAGE_TTL_DISABLED, {})
             return False
         if h.expected_last_subject_seq.n:
@@ -323,9 +318,10 @@ cdef class Stream(Visible):
         if h.expected_last_seq.n and self.store.last_seq != <uint64_t>parse_number(&h.expected_last_seq):
             self.refuse(reply, reply_len, ERR_WRONG_LAST_SEQUENCE, {"seq": self.store.last_seq})
             return False
-        if h.msg_id.n:
+        if h.msg_id.n and not self.given_seq:       # a mirror has what its origin has
             known = dedupe_find(&self.dedupe, h.msg_id.p, h.msg_id.n)
             if known != NULL:
+                self.refused = REFUSED_DUPLICATE
                 if reply_len and not self.no_ack:
                     self.acknowledge(reply, reply_len, known.seq, b',"duplicate": true', 18)
                 return False
@@ -335,7 +331,7 @@ cdef class Stream(Visible):
                             {"id": self.last_msg_id.decode("utf-8", "replace")})
                 return False
         if h.rollup.n:
-            if not self.rollup_allowed:
+            if not self.rollup_allowed and not self.sourced:
                 self.refuse(reply, reply_len, ERR_ROLLUP_FAILED, {"err": "rollup not permitted"})
                 return False
             if not lower_is(&h.rollup, b"sub", 3) and not lower_is(&h.rollup, b"all", 3):
@@ -367,7 +363,9 @@ cdef class Stream(Visible):
         if most >= 0 and used + size > most:
             self.refuse(reply, reply_len, ERR_ACCOUNT_RESOURCES_EXCEEDED, {})
             return False
-        if self.is_file and self.outbox.worker != NULL and self.outbox.store.pending() > self.outbox.pending_max:
+        # Who reads from another stream waits for the disk before it asks for more.
+        if self.is_file and not self.sourced and self.outbox.worker != NULL and (
+                self.outbox.store.pending() > self.outbox.pending_max):
             self.refuse(reply, reply_len, ERR_TOO_MANY_REQUESTS, {})
             return False
         if self.discard_new:
@@ -403,6 +401,7 @@ cdef class Stream(Visible):
     cdef void refuse(self, const char* reply, Py_ssize_t n, int err_code, dict values) noexcept:
         """Answer with an error, behind what is answered already."""
         cdef bytes text
+        self.refused, self.refused_values = err_code, values
         if n == 0 or self.no_ack:
             return
         text = self.error_answer(err_code, values)
@@ -480,10 +479,10 @@ cdef class Stream(Visible):
 
     cdef void settle(self) noexcept:
         """Bring the usages up to date."""
-        cdef int64_t more = <int64_t>(self.store.bytes - self.counted)
-        if more == 0:
-            return
-        self.counted = self.store.bytes
+        self.use(<int64_t>(self.store.bytes - self.counted))
+
+    cdef void use(self, int64_t more) noexcept:
+        self.counted += <uint64_t>more
         if self.is_file:
             self.account_usage.storage += more
             self.server_usage.storage += more

@@ -298,24 +298,26 @@ class StreamState(Record):
 
 
 class SourceInfo:
-    """How a mirror or a source is doing. `lag` in messages; `active` ns since it was last heard of, -1 for never.
+    """How a mirror or a source is doing. `lag` in messages; `active` ns since it was last heard of, -1 for never; `seq`:
+    the last sequence of a source that was seen; `error`: as JSON, why there is nothing to read.
 
     A mirror's filter subject isn't told.
     """
 
-    __slots__ = ("active", "error", "external", "filter_subject", "lag", "name", "subject_transforms")
+    __slots__ = ("active", "error", "external", "filter_subject", "lag", "name", "seq", "subject_transforms")
 
     def __init__(
         self,
         source: StreamSource,
         lag: int = 0,
         active: int = -1,
-        error: ApiError | None = None,
+        error: dict[str, Any] | None = None,
         is_mirror: bool = False,
     ) -> None:
         self.name = source.name
         self.external = source.external
         self.lag = lag
+        self.seq = 0
         self.active = active
         self.error = error
         self.filter_subject = "" if is_mirror else source.filter_subject
@@ -326,9 +328,11 @@ class SourceInfo:
         if self.external is not None:
             members["external"] = self.external.as_json()
         members["lag"] = self.lag
+        if self.seq:
+            members["seq"] = self.seq
         members["active"] = self.active
         if self.error is not None:
-            members["error"] = self.error.as_json()
+            members["error"] = self.error
         if self.filter_subject:
             members["filter_subject"] = self.filter_subject
         if self.subject_transforms:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from natsc.jetstream.account import AccountJetStream
     from natsc.jetstream.batch import Batches
     from natsc.jetstream.consumer_config import ConsumerConfig
+    from natsc.jetstream.sources import Sourcing
 
 _NS = 1_000_000_000
 CONSUMER_KEY = b"config/"
 # What is not had yet: (attribute of StreamConfig, how it is called).
 _MISSING = (
-    ("mirror", "mirrors"), ("sources", "sources"),
     ("allow_batched", "fast batch publishing"),
     ("allow_msg_schedules", "message schedules"),
 )  # fmt: skip
@@ -67,6 +67,7 @@ class ManagedStream(Stream):
         self.by_name: dict[str, Any] = {}
         self._timer: Timer | None = None
         self._batches: Batches | None = None
+        self.sourcing: Sourcing | None = None
         self._transform: Any = None
         self._republish: Any = None
         self.configure(config)
@@ -107,6 +108,18 @@ class ManagedStream(Stream):
         self.listen([raw(subject) for subject in self.config.subjects])
         self.owner.listen_direct(self)
         self.arm_timer()
+        self._follow_origins()
+
+    def _follow_origins(self) -> None:
+        """Reads from the streams that the configuration names."""
+        if self.sourcing is not None:
+            self.sourcing.follow(self.config)
+            self.sourcing.answer_direct()
+        elif self.config.mirror is not None or self.config.sources:
+            from natsc.jetstream.sources import Sourcing
+
+            self.sourcing = Sourcing(self)
+            self.sourcing.start()
 
     def save(self) -> None:
         """Keeps the configuration, with the next batch. Streams in memory are not kept. Raises StoreError."""
@@ -122,11 +135,14 @@ class ManagedStream(Stream):
         self.owner.listen_direct(self)
         self.enforce()
         self.arm_timer()
+        self._follow_origins()
         self.owner.announce(lambda: advisories.stream_action(self.owner, self.name, advisories.MODIFY))
 
     def delete(self) -> None:
         consumers_told_deleted(self)
         self.by_name.clear()
+        if self.sourcing is not None:
+            self.sourcing.end(deleted=True)
         self._leave()
         if self.config.storage == FILE:
             self.store.drop()
@@ -143,6 +159,8 @@ class ManagedStream(Stream):
     def shutdown(self) -> None:
         """The server stops."""
         consumers_told_shutdown(self)
+        if self.sourcing is not None:
+            self.sourcing.end(deleted=False)
         self._leave()
 
     def _leave(self) -> None:
@@ -189,19 +207,40 @@ class ManagedStream(Stream):
             return refused
         more = b""
         if self.config.allow_msg_counter:
-            last = counters.get(subject)
-            if last is None:
-                found = self.store.get_bytes(self.last_of(subject))
-                last = found[3:] if found is not None else None
-                self.outbox.end_soon()
-            counted = rare.count(headers, body, last)
+            counted = rare.count(headers, body, counters.get(subject) or self._last_of_counter(subject))
             if isinstance(counted, int):
                 return counted
             headers, body, more = counted
+        return subject, self._with_marker_ttl(headers), body, more
+
+    def on_sourced(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes] | int:
+        """What becomes of a message of another stream: all but what was checked there."""
+        from natsc.jetstream import rare
+
+        if self._transform is not None:
+            subject = self._transform.apply(subject) or subject
+        if self.config.allow_msg_counter:
+            counted = rare.count_sourced(subject, headers, body, self._last_of_counter(subject))
+            if isinstance(counted, int):
+                return counted
+            headers, body = counted
+        return subject, self._with_marker_ttl(headers), body
+
+    def _with_marker_ttl(self, headers: bytes) -> bytes:
+        from natsc.jetstream.rare import with_ttl_at_least
+
         marker_ttl = self.config.subject_delete_marker_ttl
-        if marker_ttl > 0 and self.config.max_msgs_per_subject != 1:
-            headers = rare.with_ttl_at_least(headers, marker_ttl)
-        return subject, headers, body, more
+        return (
+            with_ttl_at_least(headers, marker_ttl)
+            if marker_ttl > 0 and self.config.max_msgs_per_subject != 1
+            else headers
+        )
+
+    def _last_of_counter(self, subject: bytes) -> tuple[bytes, bytes] | None:
+        """Headers and body of a counter's last message."""
+        found = self.store.get_bytes(self.last_of(subject))
+        self.outbox.end_soon()
+        return found[3:] if found is not None else None
 
     def is_marker(self, headers: bytes) -> bool:
         from natsc.jetstream.api_request import header
@@ -313,7 +352,7 @@ class ManagedStream(Stream):
             last_ts=Time(now["last_ts_ns"] or ZERO),
             num_subjects=now["num_subjects"],
             num_deleted=now["num_deleted"],
-            consumer_count=len(self.by_name),
+            consumer_count=sum(not one.config.direct for one in self.by_name.values()),
         )
         if deleted and state.num_deleted:
             state.deleted = self.missing_seqs()
@@ -328,10 +367,11 @@ class ManagedStream(Stream):
         return {text(subject): count for subject, (_, _, count) in self.store.subjects_state(raw(filter)).items()}
 
     def mirror_info(self) -> SourceInfo | None:
-        return None
+        mirror = self.sourcing.mirror if self.sourcing is not None else None
+        return mirror.info() if mirror is not None else None
 
     def sources_info(self) -> list[SourceInfo]:
-        return []
+        return [origin.info() for origin in self.sourcing.sources.values()] if self.sourcing is not None else []
 
     def purge(self, filter: str, seq: int, keep: int) -> int:
         if self.closed:

@@ -31,8 +31,6 @@ def create(client: Client, name: str, **config: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        ({"mirror": {"name": "O"}}, "mirrors"),
-        ({"sources": [{"name": "O"}]}, "sources"),
         ({"allow_batched": True, "subjects": ["l.b"]}, "fast batch publishing"),
         ({"allow_msg_schedules": True, "subjects": ["l.s"]}, "message schedules"),
     ],

@@ -95,11 +95,15 @@ class FakeService:
         self.clock = FakeClock(world)
         self.outbox = Outbox(world.engine, self.clock)
         self.space = Usage()
+        self.api_total = self.api_errors = 0
 
     def listen_direct(self, *_: object) -> None:
         pass
 
     def unlisten_direct(self, *_: object) -> None:
+        pass
+
+    def listen_for_origin(self, *_: object) -> None:
         pass
 
 

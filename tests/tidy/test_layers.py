@@ -40,7 +40,7 @@ ROWS = (
     ("natsc._core",),
     ("natsc.jetstream.outbox",),
     ("natsc.jetstream.stream",),
-    ("natsc.jetstream.consumer_acks",),
+    ("natsc.jetstream.consumer_acks", "natsc.jetstream.intake"),
     ("natsc.jetstream.consumer_pulls",),
     ("natsc.jetstream.consumer_setup",),
     ("natsc.jetstream.consumer_push",),
