@@ -164,13 +164,14 @@ class Staged:
         self.ids: set[str] = set()
         self.written: dict[bytes, int] = {}  # messages by subject
         self.counters: dict[bytes, tuple[bytes, bytes]] = {}  # the last headers and body of a counter
+        self.schedules: dict[bytes, bool] = {}  # subjects: whether their last message is a schedule
         self.size = 0
         self.count = 0
 
     def check(self, message: Message) -> Message:
         """The message as it is stored. Raises ApiError."""
         stream, config = self.stream, self.stream.config
-        prepared = stream.prepare(*message, self.counters)
+        prepared = stream.prepare(*message, self.counters, self.schedules)
         if isinstance(prepared, int):
             raise ApiError(prepared)
         subject, headers, body, _ = prepared
@@ -187,6 +188,7 @@ class Staged:
         self._check_expectations(subject, headers)
         self._check_rollup(subject, header(headers, "Nats-Rollup"))
         self.count += 1
+        self.schedules[subject] = bool(header(headers, "Nats-Schedule"))
         self.written[subject] = self.written.get(subject, 0) + 1
         self.size += stream.stored_size(len(subject), len(headers), len(body))
         if config.allow_msg_counter:

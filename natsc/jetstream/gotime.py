@@ -59,7 +59,7 @@ def format_time(ns: int, offset: int = 0) -> str:
     """`ns` at `offset` minutes east of UTC."""
     seconds, fraction = divmod(ns, _NS)
     days, rest = divmod(seconds + offset * 60, _DAY)
-    year, month, day = _civil(days)
+    year, month, day = civil(days)
     text = f"{year:04d}-{month:02d}-{day:02d}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
     if fraction:
         text += f".{fraction:09d}".rstrip("0")
@@ -90,7 +90,7 @@ def parse_time(text: str) -> Time:
     if not 1 <= day <= _month_days(year, month):
         raise _wrong(text, "day out of range")
     offset = _offset(text, parts[11])
-    seconds = _days(year, month, day) * _DAY + hour * 3600 + minute * 60 + second - offset * 60
+    seconds = days_of(year, month, day) * _DAY + hour * 3600 + minute * 60 + second - offset * 60
     return Time(seconds * _NS + int(parts[10][3:12].ljust(9, "0")), offset)
 
 
@@ -130,7 +130,7 @@ def _month_days(year: int, month: int) -> int:
     return 29 if month == 2 and _is_leap(year) else (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[month - 1]
 
 
-def _days(year: int, month: int, day: int) -> int:
+def days_of(year: int, month: int, day: int) -> int:
     """Days since 1970-01-01 of a date of the Gregorian calendar, carried on into the past."""
     year -= month <= 2
     era, of_era = divmod(year, 400)
@@ -138,8 +138,8 @@ def _days(year: int, month: int, day: int) -> int:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-def _civil(days: int) -> tuple[int, int, int]:
-    """The inverse of _days."""
+def civil(days: int) -> tuple[int, int, int]:
+    """The inverse of days_of."""
     era, of_era = divmod(days + 719_468, 146_097)
     year_of_era = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
     of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)

@@ -18,6 +18,7 @@ cdef bint is_rare(const char* p, Py_ssize_t n) noexcept nogil:
         or named(p, n, b"Nats-Batch-Id", 13)
         or named(p, n, b"Nats-Schedule", 13)
         or named(p, n, b"Nats-Schedule-Next", 18)
+        or named(p, n, b"Nats-Schedule-Time-Zone", 23)
         or named(p, n, b"Nats-Scheduler", 14)
         or named(p, n, b"Nats-Stream-Source", 18)
         or named(p, n, b"Nats-Request-Info", 17)

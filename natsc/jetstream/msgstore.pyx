@@ -639,6 +639,33 @@ cdef class MsgStore:
                 self.refresh(e)
             found[e.text[:e.len]] = (e.first, e.last, e.count)
 
+    def last_at_most(self, bytes subject not None, uint64_t up_to) -> int:
+        """The last sequence up to up_to on a literal subject; 0 = none."""
+        cdef subject_t* state = self.subject_state(subject, len(subject))
+        cdef uint64_t seq = state.last if state != NULL else 0
+        cdef stored_t m
+        while seq > up_to and self.get(seq, &m):
+            if m.prev == 0 or not self.has(m.prev):
+                seq -= 1        # the chain is broken: look at what lies between
+                break
+            seq = m.prev
+        seq = seqset_prev(&self.present, min(seq, up_to)) if seq else 0
+        while seq and self.get(seq, &m):
+            if m.subject_len == len(subject) and memcmp(m.subject, <const char*>subject, m.subject_len) == 0:
+                return seq
+            seq = seqset_prev(&self.present, seq - 1)
+        return 0
+
+    def missing_seqs(self, uint64_t limit=100000) -> list:
+        """Sequences between the first and the last that have no message, not more than limit of them."""
+        cdef uint64_t seq = self.first_seq
+        cdef list missing = []
+        while seq <= self.last_seq and <uint64_t>len(missing) < limit:
+            if not self.has(seq):
+                missing.append(seq)
+            seq += 1
+        return missing
+
     def from_time(self, int64_t ts_ns) -> int:
         return self.seq_from_time(ts_ns)
 

@@ -6,7 +6,6 @@ import json
 import re
 
 from natsc.config.gotext import GoError, parse_duration
-from natsc.config.values import is_valid_literal
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_request import header
 from natsc.jetstream.schema import encode
@@ -38,28 +37,14 @@ def stripped(headers: bytes) -> bytes:
     return b"" if headers == _LINE + b"\r\n\r\n" else headers
 
 
-def refusal(subject: str, headers: bytes, config: StreamConfig) -> int:
+def refusal(headers: bytes, config: StreamConfig) -> int:
     """The number of the error that a rare header is answered with; 0 where the message may be stored."""
     if not config.allow_atomic and header(headers, "Nats-Batch-Id"):
         return errors.ATOMIC_PUBLISH_DISABLED
     increment = header(headers, "Nats-Incr")
     if increment and not config.allow_msg_counter:
         return errors.MESSAGE_INCR_DISABLED if _NUMBER.fullmatch(increment) else errors.MESSAGE_INCR_INVALID
-    if header(headers, "Nats-Schedule"):
-        return errors.MESSAGE_SCHEDULES_DISABLED
-    following, scheduler = header(headers, "Nats-Schedule-Next"), header(headers, "Nats-Scheduler")
-    if following or scheduler:
-        return _schedule_refusal(subject, following, scheduler)
-    if header(headers, "Nats-Stream-Source"):
-        return errors.MESSAGE_SOURCE_HDR_NOT_ALLOWED
     return 0
-
-
-def _schedule_refusal(subject: str, following: str | None, scheduler: str | None) -> int:
-    """Only whoever ends a schedule names it; and there are no schedules."""
-    if following != "purge" or not scheduler or scheduler == subject or not is_valid_literal(scheduler):
-        return errors.MESSAGE_SCHEDULES_SCHEDULER_INVALID
-    return errors.MESSAGE_SCHEDULES_DISABLED
 
 
 def count(headers: bytes, body: bytes, last: tuple[bytes, bytes] | None) -> tuple[bytes, bytes, bytes] | int:
@@ -84,9 +69,7 @@ def count(headers: bytes, body: bytes, last: tuple[bytes, bytes] | None) -> tupl
             return errors.MESSAGE_COUNTER_BROKEN
         sources = header(last[0], "Nats-Counter-Sources")
         if sources:
-            headers = (
-                without(headers, "Nats-Counter-Sources")[:-2] + f"Nats-Counter-Sources: {sources}\r\n\r\n".encode()
-            )
+            headers = with_header(without(headers, "Nats-Counter-Sources"), "Nats-Counter-Sources", sources)
     value += int(increment)
     return headers, b'{"val":"%d"}' % value, b',"val":"%d"' % value
 
@@ -121,13 +104,21 @@ def with_ttl_at_least(headers: bytes, least: int) -> bytes:
     given = header(headers, "Nats-TTL")
     if not given or not 0 < parse_ttl(given) < least // _SECOND * _SECOND:
         return headers
-    return without(headers, "Nats-TTL")[:-2] + b"Nats-TTL: %d\r\n\r\n" % (least // _SECOND)
+    return with_header(without(headers, "Nats-TTL"), "Nats-TTL", str(least // _SECOND))
 
 
 def without(headers: bytes, name: str) -> bytes:
-    """A header block without the first header of that name."""
-    start = headers.find(f"\r\n{name}:".encode())
-    return headers if start < 0 else headers[:start] + headers[headers.find(b"\r\n", start + 2) :]
+    """A header block without the headers of that name."""
+    while (start := headers.find(f"\r\n{name}:".encode())) >= 0:
+        headers = headers[:start] + headers[headers.find(b"\r\n", start + 2) :]
+    return b"" if headers == _LINE + b"\r\n\r\n" else headers
+
+
+def with_header(headers: bytes, name: str, value: str) -> bytes:
+    """A header block with one more header, at its end."""
+    value = value.replace("\r", " ").replace("\n", " ").strip(" \t")
+    line = f"{name}: {value}\r\n\r\n".encode("utf-8", "surrogateescape")
+    return (headers[:-2] if headers else _LINE + b"\r\n") + line
 
 
 def parse_ttl(text: str) -> int:

@@ -40,6 +40,12 @@ cdef enum:
     ERR_INSUFFICIENT_RESOURCES = 10023
     ERR_ACCOUNT_RESOURCES_EXCEEDED = 10002
     ERR_TOO_MANY_REQUESTS = 10167
+    ERR_INCR_DISABLED = 10168
+    ERR_INCR_MISSING = 10169
+    ERR_INCR_PAYLOAD = 10170
+    ERR_INCR_INVALID = 10171
+    ERR_COUNTER_BROKEN = 10172
+    ERR_ATOMIC_PUBLISH_DISABLED = 10174
     REFUSED_DUPLICATE = 1   # no error: Stream.refused where the message's id is known already
 
 cdef class Stream
@@ -104,6 +110,7 @@ cdef class Stream(Visible):
     cdef bytes last_msg_id
     cdef heap_t ttls                        # when messages with a TTL expire
     cdef bint expiry_armed
+    cdef public dict scheduled              # subjects that have a schedule, None = messages can't be scheduled
     cdef bint unchecked                     # the message in hand was checked already
     cdef bint sourced                       # the message in hand comes from another stream, which has checked it
     cdef uint64_t given_seq                 # ... and keeps its sequence and time, in a mirror; 0 = not
@@ -133,6 +140,8 @@ cdef class Stream(Visible):
     cdef void ingest(self, match_t* m, msg_t* msg) noexcept
     cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
                      Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept
+    cdef bint check_expected(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
+                             headers_t* h) noexcept
     cdef bint check_headers(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
                             headers_t* h) noexcept
     cdef bint check_limits(self, const char* subject, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len,
@@ -149,4 +158,3 @@ cdef class Stream(Visible):
     cdef void acknowledge(self, const char* reply, Py_ssize_t n, uint64_t seq, const char* more, Py_ssize_t more_len) noexcept
     cdef void settle(self) noexcept
     cdef void use(self, int64_t more) noexcept
-    cdef void arm_expiry(self) noexcept

@@ -25,7 +25,6 @@ from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is, parse_nu
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.msgstore cimport MsgStore, purge_t
 from natsc.jetstream.outbox cimport Outbox, Visible, put_number
-from natsc.jetstream.seqset cimport seqset_prev
 from natsc.jetstream.subjectstate cimport filter_init, filter_t, subject_t, subjects_find
 
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
@@ -170,11 +169,26 @@ cdef class Stream(Visible):
         """A message that isn't stored as it came, or that may have to be refused for rare reasons."""
         changed = self.on_special(subject, headers, body)
         if type(changed) is int:
-            self.refuse(reply, len(reply), changed, {})
+            self.refuse_special(subject, headers, reply, changed)
             return
         subject, headers, body, self.ack_more = changed
         self.store_special(subject, headers, body, reply)
         self.ack_more = b""
+
+    def refuse_special(self, bytes subject, bytes headers, bytes reply, int err_code) -> None:
+        """Answer with an error of on_special, or with what is told before it."""
+        cdef headers_t h
+        cdef Py_ssize_t n = len(reply)
+        headers_scan(headers, len(headers), &h)
+        if self.sealed:
+            err_code = ERR_SEALED
+        elif err_code in (ERR_INCR_MISSING, ERR_COUNTER_BROKEN):
+            if not self.check_headers(subject, len(subject), reply, n, &h):
+                return
+        elif err_code not in (ERR_INCR_DISABLED, ERR_INCR_PAYLOAD, ERR_INCR_INVALID, ERR_ATOMIC_PUBLISH_DISABLED):
+            if not self.check_expected(subject, len(subject), reply, n, &h):
+                return
+        self.refuse(reply, n, err_code, {})
 
     def store_special(self, bytes subject, bytes headers, bytes body, bytes reply) -> None:
         """Take a message as it is, whoever made it."""
@@ -254,17 +268,19 @@ cdef class Stream(Visible):
                 self.refuse(reply, reply_len, ERR_STORE_FAILED, {"err": self.store_error()})
                 return
             if ttl_ns > 0 and self.ttl_allowed and heap_push(&self.ttls, ts + ttl_ns, seq):
-                self.arm_expiry()
+                self.arm_timer()
             if self.max_per_subject > 0 or self.max_msgs > 0 or self.max_bytes > 0:
                 self.enforce_limits(subject, n)
             if self.max_age_ns and not self.expiry_armed:
-                self.arm_expiry()
+                self.arm_timer()
         self.last_msg_id = h.msg_id.p[:h.msg_id.n] if has_headers and h.msg_id.n else b""
         if has_headers:
             if h.msg_id.n and self.duplicates_ns > 0:
                 dedupe_add(&self.dedupe, h.msg_id.p, h.msg_id.n, seq, ts)
             if h.rollup.n and self.rollup_allowed:
                 self.roll_up(subject, n, lower_is(&h.rollup, b"all", 3), seq)
+        if self.scheduled is not None and (h.rare or subject[:n] in self.scheduled):
+            self.on_scheduling(subject[:n], hdr[:hdr_len], seq, ts)
         self.settle()
         if not self.marked:
             self.outbox.mark(self)
@@ -272,6 +288,9 @@ cdef class Stream(Visible):
             self.on_stored(subject[:n], hdr[:hdr_len], body[:body_len], seq, ts, before)
         if reply_len and not self.no_ack:
             self.acknowledge(reply, reply_len, seq, self.ack_more, len(self.ack_more))
+
+    def on_scheduling(self, bytes subject, bytes headers, uint64_t seq, int64_t ts) -> None:
+        """A message that may be, end or replace a schedule came, or was read again. See natsc/jetstream/streams.py."""
 
     def on_stored(self, bytes subject, bytes headers, bytes body, uint64_t seq, int64_t ts, uint64_t before) -> None:
         """A message was stored in a stream that is special; before: the last one on its subject until then."""
@@ -288,10 +307,10 @@ cdef class Stream(Visible):
 
     # What a message must satisfy. Each answers what it refuses, and then returns False.
 
-    cdef bint check_headers(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
-                            headers_t* h) noexcept:
+    cdef bint check_expected(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
+                             headers_t* h) noexcept:
+        """What the publisher expects of the stream, and of TTLs."""
         cdef bytes name
-        cdef msgid_t* known
         cdef subject_t* state
         cdef uint64_t last = 0
         if h.expected_stream.n:
@@ -317,6 +336,13 @@ cdef class Stream(Visible):
             return False
         if h.expected_last_seq.n and self.store.last_seq != <uint64_t>parse_number(&h.expected_last_seq):
             self.refuse(reply, reply_len, ERR_WRONG_LAST_SEQUENCE, {"seq": self.store.last_seq})
+            return False
+        return True
+
+    cdef bint check_headers(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
+                            headers_t* h) noexcept:
+        cdef msgid_t* known
+        if not self.check_expected(subject, n, reply, reply_len, h):
             return False
         if h.msg_id.n and not self.given_seq:       # a mirror has what its origin has
             known = dedupe_find(&self.dedupe, h.msg_id.p, h.msg_id.n)
@@ -491,9 +517,6 @@ cdef class Stream(Visible):
             self.server_usage.memory += more
 
     # Age.
-
-    cdef void arm_expiry(self) noexcept:
-        self.arm_timer()
 
     def arm_timer(self) -> None:
         """Have expire called when the first message is due. See natsc/jetstream/streams.py."""
@@ -718,34 +741,6 @@ cdef class Stream(Visible):
         cdef subject_t* state = subjects_find(&self.store.subjects, subject, len(subject))
         return state.count if state != NULL else 0
 
-    def last_at_most(self, bytes subject not None, uint64_t up_to) -> int:
-        """The last sequence up to up_to on a literal subject; 0 = none."""
-        cdef subject_t* state = self.store.subject_state(subject, len(subject))
-        cdef uint64_t seq = state.last if state != NULL else 0
-        cdef stored_t m
-        self.outbox.touch()
-        while seq > up_to and self.store.get(seq, &m):
-            if m.prev == 0 or not self.store.has(m.prev):
-                seq -= 1        # the chain is broken: look at what lies between
-                break
-            seq = m.prev
-        seq = seqset_prev(&self.store.present, min(seq, up_to)) if seq else 0
-        while seq and self.store.get(seq, &m):
-            if m.subject_len == len(subject) and memcmp(m.subject, <const char*>subject, m.subject_len) == 0:
-                return seq
-            seq = seqset_prev(&self.store.present, seq - 1)
-        return 0
-
-    def missing_seqs(self, uint64_t limit=100000) -> list:
-        """Sequences between the first and the last that have no message, not more than limit of them."""
-        cdef uint64_t seq = self.store.first_seq
-        cdef list missing = []
-        while seq <= self.store.last_seq and <uint64_t>len(missing) < limit:
-            if not self.store.has(seq):
-                missing.append(seq)
-            seq += 1
-        return missing
-
     def recover(self, int64_t now_ns) -> None:
         """Learn from the messages what isn't kept beside them: ids of the window, times to live."""
         cdef uint64_t seq = self.store.last_seq + 1
@@ -756,8 +751,9 @@ cdef class Stream(Visible):
         self.outbox.touch()
         if self.duplicates_ns > 0 and self.store.last_ts_ns > now_ns - self.duplicates_ns:
             seq = self.store.seq_from_time(now_ns - self.duplicates_ns)
-        if self.ttl_allowed:
+        if self.ttl_allowed or self.scheduled is not None:
             seq = self.store.first_seq
+        heap_clear(&self.ttls)
         while self.store.msgs:
             seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
             if seq == 0:
@@ -770,6 +766,8 @@ cdef class Stream(Visible):
                 ttl_ns = self.read_ttl(h.ttl.p[:h.ttl.n])
                 if ttl_ns > 0:
                     heap_push(&self.ttls, m.ts_ns + ttl_ns, seq)
+            if self.scheduled is not None and (h.rare or m.subject[:m.subject_len] in self.scheduled):
+                self.on_scheduling(m.subject[:m.subject_len], m.hdr[:m.hdr_len], seq, m.ts_ns)
             seq += 1
         if self.store.msgs and self.store.get(self.store.last_seq, &m):
             headers_scan(m.hdr, m.hdr_len, &h)

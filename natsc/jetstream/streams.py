@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from natsc.jetstream.account import AccountJetStream
     from natsc.jetstream.batch import Batches
     from natsc.jetstream.consumer_config import ConsumerConfig
+    from natsc.jetstream.schedules import Schedules
     from natsc.jetstream.sources import Sourcing
 
 _NS = 1_000_000_000
@@ -33,7 +34,6 @@ CONSUMER_KEY = b"config/"
 # What is not had yet: (attribute of StreamConfig, how it is called).
 _MISSING = (
     ("allow_batched", "fast batch publishing"),
-    ("allow_msg_schedules", "message schedules"),
 )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ class ManagedStream(Stream):
         self.by_name: dict[str, Any] = {}
         self._timer: Timer | None = None
         self._batches: Batches | None = None
+        self._schedules: Schedules | None = None
         self.sourcing: Sourcing | None = None
         self._transform: Any = None
         self._republish: Any = None
@@ -95,6 +96,11 @@ class ManagedStream(Stream):
             or config.allow_msg_counter
         )
         self.apply(config, prefix, failure, special)
+        if config.allow_msg_schedules and self._schedules is None:
+            from natsc.jetstream.schedules import Schedules
+
+            self._schedules = Schedules(self)
+            self.scheduled = self._schedules.by_subject
 
     @staticmethod
     def _error(name: str, error: ApiError) -> bytes:
@@ -129,7 +135,12 @@ class ManagedStream(Stream):
 
     def update(self, config: StreamConfig) -> None:
         check_supported(config)
+        unread = (config.allow_msg_ttl and not self.config.allow_msg_ttl) or (
+            config.allow_msg_schedules and not self.config.allow_msg_schedules
+        )
         self.configure(config)
+        if unread:
+            self.recover(self.owner.now())
         self.save()
         self.listen([raw(subject) for subject in config.subjects])
         self.owner.listen_direct(self)
@@ -168,6 +179,8 @@ class ManagedStream(Stream):
         if self._batches is not None:
             self._batches.close()
         self.owner.unlisten_direct(self)
+        if self._schedules is not None:
+            self._schedules.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -191,20 +204,35 @@ class ManagedStream(Stream):
         self.answer_text(reply, self._error(self.name, error))
 
     def on_special(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes] | int:
-        return self.prepare(subject, headers, body, {})
+        return self.prepare(subject, headers, body, {}, {})
 
     def prepare(
-        self, subject: bytes, headers: bytes, body: bytes, counters: dict[bytes, tuple[bytes, bytes]]
+        self,
+        subject: bytes,
+        headers: bytes,
+        body: bytes,
+        counters: dict[bytes, tuple[bytes, bytes]],
+        schedules: dict[bytes, bool],
     ) -> tuple[bytes, bytes, bytes, bytes] | int:
-        """What on_special answers; `counters` has what stands for a counter's last message."""
+        """What on_special answers. `counters` has what stands for a counter's last message, `schedules` whether a
+        subject's last message is a schedule, where messages before this one aren't stored yet."""
         from natsc.jetstream import rare
 
         if self._transform is not None:
             subject = self._transform.apply(subject) or subject
         headers = rare.stripped(headers)
-        refused = rare.refusal(text(subject), headers, self.config)
+        refused = rare.refusal(headers, self.config)
         if refused:
             return refused
+        if b"\r\nNats-Schedule" in headers:
+            from natsc.jetstream.schedules import checked
+
+            try:
+                headers = checked(self, subject, headers, schedules)
+            except ApiError as error:
+                return error.err_code
+        if b"\r\nNats-Stream-Source:" in headers and rare.header(headers, "Nats-Stream-Source"):
+            return errors.MESSAGE_SOURCE_HDR_NOT_ALLOWED
         more = b""
         if self.config.allow_msg_counter:
             counted = rare.count(headers, body, counters.get(subject) or self._last_of_counter(subject))
@@ -268,6 +296,26 @@ class ManagedStream(Stream):
         block = (headers[:-2] if headers else b"NATS/1.0\r\n") + raw(more)
         self.outbox.reply_bytes(self.account, target, b"" if size else body, block, durable=self.config.storage == FILE)
 
+    def on_scheduling(self, subject: bytes, headers: bytes, seq: int, ts: int) -> None:
+        assert self._schedules is not None
+        self._schedules.take(subject, headers, seq, ts)
+
+    def store_copy(self, subject: bytes, headers: bytes, body: bytes) -> None:
+        """Takes what a schedule makes."""
+        from natsc.jetstream import rare
+
+        if self._transform is not None:
+            subject = self._transform.apply(subject) or subject
+        marker_ttl = self.config.subject_delete_marker_ttl
+        if marker_ttl > 0 and self.config.max_msgs_per_subject != 1:
+            headers = rare.with_ttl_at_least(headers, marker_ttl)
+        self.store_special(subject, headers, body, b"")
+
+    def recover(self, now: int) -> None:
+        super().recover(now)
+        if self._schedules is not None:
+            self._schedules.load()
+
     def read_ttl(self, value: bytes) -> int:
         from natsc.jetstream.rare import parse_ttl
 
@@ -275,8 +323,9 @@ class ManagedStream(Stream):
 
     def last_of(self, filter: bytes) -> int:
         """The last sequence on subjects in a filter, 0 for none."""
+        self.outbox.end_soon()
         if not has_wildcard(text(filter)):
-            return self.last_at_most(filter, self.store.last_seq)
+            return self.store.last_at_most(filter, self.store.last_seq)
         return max((last for _, last, _ in self.store.subjects_state(filter).values()), default=0)
 
     # Age
@@ -355,7 +404,7 @@ class ManagedStream(Stream):
             consumer_count=sum(not one.config.direct for one in self.by_name.values()),
         )
         if deleted and state.num_deleted:
-            state.deleted = self.missing_seqs()
+            state.deleted = self.store.missing_seqs()
         self.outbox.end_soon()
         return state
 
@@ -372,6 +421,11 @@ class ManagedStream(Stream):
 
     def sources_info(self) -> list[SourceInfo]:
         return [origin.info() for origin in self.sourcing.sources.values()] if self.sourcing is not None else []
+
+    def purge_before(self, subject: bytes, seq: int) -> None:
+        """Removes what a literal subject has below a sequence."""
+        if self.store.purge(subject, seq, 0):
+            self.tell_purged()
 
     def purge(self, filter: str, seq: int, keep: int) -> int:
         if self.closed:
@@ -407,11 +461,12 @@ class ManagedStream(Stream):
         return self._message(self.store.get_bytes(seq)) if seq else None
 
     def last_messages(self, filters: list[str], seq: int, up_to: int, limit: int) -> list[StoredMessage] | None:
+        self.outbox.end_soon()
         chosen: set[int] = set()
         for filter in filters:
             for subject, (first, last, _) in self.store.subjects_state(raw(filter)).items():
                 if last > up_to:
-                    last = self.last_at_most(subject, up_to) if first <= up_to else 0
+                    last = self.store.last_at_most(subject, up_to) if first <= up_to else 0
                 if last and last >= seq:
                     chosen.add(last)
             if len(chosen) > limit:

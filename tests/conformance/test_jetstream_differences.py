@@ -32,7 +32,6 @@ def create(client: Client, name: str, **config: Any) -> dict[str, Any]:
     ("config", "what"),
     [
         ({"allow_batched": True, "subjects": ["l.b"]}, "fast batch publishing"),
-        ({"allow_msg_schedules": True, "subjects": ["l.s"]}, "message schedules"),
     ],
 )
 def test_what_is_not_had_is_refused(server: Server, config: dict[str, Any], what: str) -> None:

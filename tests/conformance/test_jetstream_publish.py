@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,45 +10,10 @@ import pytest
 
 from natsc.jetstream.api import PREFIX
 from natsc.jetstream.api_request import header_block
-from tests.conformance.harness import Server
 from tests.jetstream.client import Client
 
-TIMES = re.compile(rb'"(ts|created|first_ts|last_ts|time)":"2[^"]*"|(Nats-Time-Stamp: )\S+')
-
-Step = tuple[str, bytes, bytes]
-
-INFO: Step = (f"{PREFIX}STREAM.INFO.S", b"", b"")
-
-
-def put(subject: str = "s.a", data: bytes = b"x", **headers: str) -> Step:
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return subject, data, header_block(names) if names else b""
-
-
-def api(operation: str, **body: Any) -> Step:
-    return f"{PREFIX}{operation}", json.dumps(body).encode() if body else b"", b""
-
-
-def get(seq: int) -> Step:
-    return api("STREAM.MSG.GET.S", seq=seq)
-
-
-def each(count: int, subjects: int, size: int = 0) -> list[Step]:
-    return [put(f"s.{number % subjects}", b"q" * number * size or b"x") for number in range(count)]
-
-
-def block(headers: bytes, data: bytes = b"x") -> Step:
-    return "s.a", data, headers
-
-
-def batch(
-    seq: int, subject: str = "s.a", data: bytes = b"x", id: str = "one", commit: str = "", **headers: str
-) -> Step:
-    """A message of an atomic batch."""
-    if commit:
-        headers["Nats_Batch_Commit"] = commit
-    return put(subject, data, Nats_Batch_Id=id, Nats_Batch_Sequence=str(seq), **headers)
-
+from .harness import Server
+from .publishing import INFO, api, batch, block, each, get, put, same_answers, start_both
 
 ROLL_UP = {"allow_rollup_hdrs": True}
 
@@ -186,32 +150,14 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
-    config = 'server_name: srv\njetstream {{ store_dir: "{}" }}\n'
-    running = [Server(kind, config.format(tmp_path_factory.mktemp("store"))) for kind in ("nats-server", "natsc")]
-    yield running
-    for server in running:
-        server.close()
+    yield from start_both(tmp_path_factory)
 
 
 @pytest.mark.parametrize("storage", ["file", "memory"])
 @pytest.mark.parametrize("name", CASES)
 def test_answers_and_state(name: str, storage: str, servers: list[Server]) -> None:
     given, steps = CASES[name]
-    config = {"name": "S", "subjects": ["s.>"], "storage": storage, **given}
-    with Client(servers[0].port) as reference, Client(servers[1].port) as ours:
-        for client in (reference, ours):
-            client.request(f"{PREFIX}STREAM.DELETE.S")
-            while b"did_create" not in client.request(f"{PREFIX}STREAM.CREATE.S", json.dumps(config).encode()).payload:
-                pass  # the folder of streams went away in this moment, with the last stream before
-        for step in (*steps, INFO):
-            if isinstance(step, dict):
-                config.update(step)
-                step = (f"{PREFIX}STREAM.UPDATE.S", json.dumps(config).encode(), b"")
-            wanted, got = (client.request(*step) for client in (reference, ours))
-            shown = f"{step[0]} {step[2]!r}"
-            assert TIMES.sub(b"T", got.payload) == TIMES.sub(b"T", wanted.payload), shown
-            assert TIMES.sub(b"T", got.headers) == TIMES.sub(b"T", wanted.headers), shown
-        assert ours.unexpected == reference.unexpected
+    same_answers(servers, {"storage": storage, **given}, steps)
 
 
 def test_a_stream_without_acknowledgements(servers: list[Server]) -> None:
