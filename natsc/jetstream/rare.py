@@ -94,8 +94,8 @@ def count_sourced(
     except (ValueError, KeyError, TypeError, AttributeError):
         return errors.MESSAGE_COUNTER_BROKEN
     sources[origin][name] = str(there)
-    headers = without(without(headers, "Nats-Incr"), "Nats-Counter-Sources")[:-2]
-    headers += b"Nats-Incr: %d\r\nNats-Counter-Sources: %b\r\n\r\n" % (there - before, encode(sources))
+    headers = with_value(headers, "Nats-Incr", b"%d" % (there - before))
+    headers = with_value(headers, "Nats-Counter-Sources", encode(sources))
     return headers, b'{"val":"%d"}' % (value + there - before)
 
 
@@ -105,6 +105,15 @@ def with_ttl_at_least(headers: bytes, least: int) -> bytes:
     if not given or not 0 < parse_ttl(given) < least // _SECOND * _SECOND:
         return headers
     return with_header(without(headers, "Nats-TTL"), "Nats-TTL", str(least // _SECOND))
+
+
+def with_value(headers: bytes, name: str, value: bytes) -> bytes:
+    """A header block in which the header of that name has this value: in its place, or at the end."""
+    start = headers.find(f"\r\n{name}:".encode())
+    if start < 0:
+        return headers[:-2] + f"{name}: ".encode() + value + b"\r\n\r\n"
+    start += len(name) + 3
+    return headers[:start] + b" " + value + headers[headers.find(b"\r\n", start) :]
 
 
 def without(headers: bytes, name: str) -> bytes:

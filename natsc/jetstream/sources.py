@@ -359,7 +359,8 @@ class Origin(Intake):
             self.engine.publish(self.owner.account, raw(subject), b"")
 
     def info(self) -> SourceInfo:
-        found = SourceInfo(self.source, self.lag, -1, self.error, self.is_mirror)
+        # The reference learns a mirror's filter when it first asks for a consumer.
+        found = SourceInfo(self.source, self.lag, -1, self.error, self.is_mirror and not self._asked_ns)
         if self.last_ns:
             found.active = self.now_ns - self.last_ns
         if not self.is_mirror:

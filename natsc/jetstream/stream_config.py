@@ -301,7 +301,7 @@ class SourceInfo:
     """How a mirror or a source is doing. `lag` in messages; `active` ns since it was last heard of, -1 for never; `seq`:
     the last sequence of a source that was seen; `error`: as JSON, why there is nothing to read.
 
-    A mirror's filter subject isn't told.
+    `without_filter`: its filter subject isn't told.
     """
 
     __slots__ = ("active", "error", "external", "filter_subject", "lag", "name", "seq", "subject_transforms")
@@ -312,7 +312,7 @@ class SourceInfo:
         lag: int = 0,
         active: int = -1,
         error: dict[str, Any] | None = None,
-        is_mirror: bool = False,
+        without_filter: bool = False,
     ) -> None:
         self.name = source.name
         self.external = source.external
@@ -320,7 +320,7 @@ class SourceInfo:
         self.seq = 0
         self.active = active
         self.error = error
-        self.filter_subject = "" if is_mirror else source.filter_subject
+        self.filter_subject = "" if without_filter else source.filter_subject
         self.subject_transforms = source.subject_transforms
 
     def as_json(self) -> dict[str, Any]:

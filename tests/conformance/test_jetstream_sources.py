@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from natsc.jetstream.api import PREFIX
 from tests.jetstream.client import Client
 
 from .harness import Server
-from .talk import Talk, both_say_the_same, start_both
+from .talk import SECOND, Talk, both_say_the_same, start_both
 
 SCENARIOS: list[Callable[[Talk], None]] = []
 VARYING = ("active", "created", "ts", "first_ts", "last_ts")
@@ -56,6 +57,7 @@ def until(talk: Talk, name: str, done: Callable[[dict[str, Any]], bool]) -> None
     while not done(found := ask(talk, f"STREAM.INFO.{name}")):
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
+    found.get("sources", []).sort(key=lambda one: json.dumps(one["name"]))
     talk.note(json.dumps(steady({part: found.get(part) for part in ("state", "mirror", "sources")})))
 
 
@@ -124,6 +126,241 @@ def sources(talk: Talk) -> None:
     messages(talk, "SS", 6)
     talk.api("STREAM.UPDATE.SS", config)
     talk.api("STREAM.INFO.SS")
+
+
+@scenario
+def refused_mirrors(talk: Talk) -> None:
+    talk.stream("RM", max_msg_size=100)
+    start = "2024-01-01T00:00:00Z"
+    double = [{"src": "RM.a.*", "dest": "x.{{wildcard(1)}}"}, {"src": "RM.a.b", "dest": "y"}]
+    for number, config in enumerate(
+        (
+            {"mirror": {"name": "RM"}, "subjects": ["RN.>"]},
+            {"mirror": {"name": "RM"}, "sources": [{"name": "RM"}]},
+            {"mirror": {"name": "RM"}, "first_seq": 5},
+            {"mirror": {"name": "RM"}, "allow_msg_counter": True},
+            {"mirror": {"name": "RM"}, "allow_atomic": True},
+            {"mirror": {"name": "RM"}, "allow_batched": True},
+            {"mirror": {"name": "RM"}, "subject_delete_marker_ttl": SECOND},
+            {"mirror": {"name": "RM"}, "max_msg_size": 10},
+            {"mirror": {"name": "R.M"}},
+            {"mirror": {"name": ""}},
+            {"mirror": {"name": "RM", "opt_start_seq": 1, "opt_start_time": start}},
+            {"mirror": {"name": "RM", "filter_subject": "RM.a", "subject_transforms": double}},
+            {"mirror": {"name": "RM", "subject_transforms": double}},
+            {"mirror": {"name": "RM", "subject_transforms": [{"src": "a..b", "dest": "x"}]}},
+            {"mirror": {"name": "RM", "subject_transforms": [{"src": "a.*", "dest": "x.{{wildcard(2)}}"}]}},
+            {"mirror": {"name": "RM", "filter_subject": "a..b"}},
+            {"mirror": {"name": "RM", "consumer": {"name": "C"}}},
+            {"mirror": {"name": "RM", "consumer": {"name": "C", "deliver_subject": "d"}, "opt_start_seq": 1}},
+            {"mirror": {"name": "RM", "external": {"api": "$JS.API", "deliver": ""}}},
+            {"mirror": {"name": "RM", "external": {"api": "x.>", "deliver": ""}}},
+            {"mirror": {"name": "RM", "external": {"api": "x", "deliver": "d.*"}}},
+            {"mirror": {"name": f"RN{19}"}},
+            {"mirror": {"name": "RM"}, "mirror_direct": True},
+            {"mirror_direct": True, "subjects": ["RN.>"]},
+        )
+    ):
+        body = {"name": f"RN{number}", "storage": "memory", **config}
+        talk.api(f"STREAM.CREATE.RN{number}", body)
+        talk.api(f"STREAM.DELETE.RN{number}")
+
+
+@scenario
+def refused_sources(talk: Talk) -> None:
+    talk.stream("RA", max_msg_size=100)
+    double = [{"src": "RA.a.*", "dest": "x.{{wildcard(1)}}"}, {"src": "RA.a.b", "dest": "y"}]
+    durable = {"name": "C", "deliver_subject": "d"}
+    for number, config in enumerate(
+        (
+            {"sources": [{"name": "RA"}, {"name": "RA"}]},
+            {"sources": [{"name": "RA"}, {"name": "RA", "filter_subject": "RA.a"}]},
+            {"sources": [{"name": "RA"}], "max_msg_size": 10},
+            {"sources": [{"name": "R.A"}]},
+            {"sources": [{"name": ""}]},
+            {"sources": [{"name": "RA", "filter_subject": "RA.a", "subject_transforms": double}]},
+            {"sources": [{"name": "RA", "subject_transforms": double}]},
+            {"sources": [{"name": "RA", "subject_transforms": [{"src": "a..b", "dest": "x"}]}]},
+            {"sources": [{"name": "RA", "subject_transforms": [{"src": "a.*", "dest": "x.{{wildcard(2)}}"}]}]},
+            {"sources": [{"name": "RA", "filter_subject": "a..b"}]},
+            {"sources": [{"name": "RA", "consumer": {"name": "C"}}]},
+            {"sources": [{"name": "RA", "consumer": durable, "filter_subject": "RA.a"}]},
+            {"sources": [{"name": "RA", "consumer": durable}, {"name": "RA", "consumer": durable}]},
+            {"sources": [{"name": "RA", "external": {"api": "$JS.API.x", "deliver": ""}}]},
+            {"sources": [{"name": "RA", "external": {"api": "x", "deliver": "d.*"}}]},
+            {"sources": [{"name": "RA"}], "allow_msg_schedules": True},
+            {"sources": [{"name": f"RB{16}"}], "subjects": ["RB.>"]},
+            {"sources": [{"name": f"RB{17}", "filter_subject": "else"}], "subjects": ["RB.>"]},
+        )
+    ):
+        body = {"name": f"RB{number}", "storage": "memory", **config}
+        talk.api(f"STREAM.CREATE.RB{number}", body)
+        talk.api(f"STREAM.DELETE.RB{number}")
+
+
+@scenario
+def updates_of_a_mirror(talk: Talk) -> None:
+    talk.stream("UM")
+    talk.fill("UM.a")
+    config = {"name": "UN", "storage": "memory"}
+    talk.api("STREAM.CREATE.UN", {**config, "mirror": {"name": "UM"}})
+    until_last(talk, "UN", 1)
+    talk.api("STREAM.UPDATE.UN", {**config, "mirror": {"name": "UM", "filter_subject": "UM.a"}})
+    talk.api("STREAM.UPDATE.UM", {"name": "UM", "storage": "memory", "subjects": ["UM.>"], "mirror": {"name": "UN"}})
+    talk.publish("UN", "x", "puback")
+    talk.nothing()
+    talk.api("STREAM.UPDATE.UN", {**config, "subjects": ["UN"]})
+    talk.fill("UN")
+    messages(talk, "UN", 2)
+    talk.api("STREAM.INFO.UN")
+
+
+@scenario
+def filters_and_transforms_of_a_mirror(talk: Talk) -> None:
+    talk.stream("FM")
+    talk.fill("FM.a.1", "FM.b.1", "FM.a.2")
+    talk.stream("FN", subjects=[], mirror={"name": "FM", "filter_subject": "FM.a.*"})
+    until_last(talk, "FN", 3)
+    messages(talk, "FN", 3)
+    talk.stream(
+        "FO", subjects=[], mirror={"name": "FM", "subject_transforms": [{"src": "FM.b.*", "dest": "b.{{wildcard(1)}}"}]}
+    )
+    until_last(talk, "FO", 2)
+    messages(talk, "FO", 2)
+    own = {"src": ">", "dest": "own.>"}
+    talk.stream("FP", subjects=[], mirror={"name": "FM", "opt_start_seq": 3}, subject_transform=own)
+    until_last(talk, "FP", 3)
+    messages(talk, "FP", 3)
+
+
+@scenario
+def limits_of_a_mirror(talk: Talk) -> None:
+    talk.stream("LM", allow_rollup_hdrs=True, allow_msg_ttl=True)
+    publish(talk, "LM.a", "1", Nats_TTL="1h")
+    publish(talk, "LM.a", "2")
+    publish(talk, "LM.b", "3")
+    publish(talk, "LM.a", "4", Nats_Rollup="sub")
+    talk.stream("LN", subjects=[], mirror={"name": "LM"}, max_msgs=1)
+    until_last(talk, "LN", 4)
+    messages(talk, "LN", 4)
+    talk.stream("LO", subjects=[], mirror={"name": "LM"}, retention="interest")
+    until_last(talk, "LO", 4)
+    talk.write("SUB re.> 9\r\n")
+    talk.stream("LP", subjects=[], mirror={"name": "LM"}, republish={"src": ">", "dest": "re.>"})
+    talk.expect(2)
+    talk.record[-2:] = [re.sub(r"Time-Stamp: \S+Z", "TIME", line) for line in talk.record[-2:]]
+
+
+@scenario
+def what_the_origin_removes(talk: Talk) -> None:
+    talk.stream("OR", max_msgs_per_subject=2)
+    talk.stream("OM", subjects=[], mirror={"name": "OR"})
+    until(talk, "OM", lambda info: info["mirror"]["active"] != -1)
+    talk.fill("OR.a", "OR.b", "OR.a", "OR.a")
+    until_last(talk, "OM", 4)
+    talk.api("STREAM.PURGE.OR")
+    talk.fill("OR.c")
+    until_last(talk, "OM", 5)
+    messages(talk, "OM", 5)
+    talk.api("STREAM.PURGE.OM")
+    talk.fill("OR.d")
+    until_last(talk, "OM", 6)
+    messages(talk, "OM", 6)
+    talk.api("STREAM.MSG.DELETE.OM", {"seq": 6})
+    talk.api("STREAM.PURGE.OR", {"seq": 20})
+    talk.fill("OR.e")
+    until_last(talk, "OM", 7)
+
+
+@scenario
+def counters_from_sources(talk: Talk) -> None:
+    for name in ("CA", "CB"):
+        talk.stream(name, allow_msg_counter=True)
+    source = [{"name": name, "subject_transforms": [{"src": f"{name}.>", "dest": "CS.>"}]} for name in ("CA", "CB")]
+    talk.stream("CS", allow_msg_counter=True, sources=source)
+    talk.stream("CV", subjects=[], sources=[{"name": "CA"}])
+    publish(talk, "CA.x", Nats_Incr="5")
+    until_last(talk, "CS", 1)
+    publish(talk, "CB.x", Nats_Incr="7")
+    until_last(talk, "CS", 2)
+    publish(talk, "CA.x", Nats_Incr="-2")
+    until_last(talk, "CS", 3)
+    publish(talk, "CS.x", Nats_Incr="1")
+    until_last(talk, "CV", 2)
+    messages(talk, "CS", 4)
+    messages(talk, "CV", 2)
+
+
+@scenario
+def ids_and_ttls_from_sources(talk: Talk) -> None:
+    talk.stream("IA", allow_msg_ttl=True)
+    talk.stream("IB")
+    talk.stream("IS", subjects=["IS.>"], sources=[{"name": "IA"}, {"name": "IB"}], duplicate_window=60 * SECOND)
+    publish(talk, "IA.a", "1", Nats_Msg_Id="one", Nats_TTL="1h")
+    until_last(talk, "IS", 1)
+    publish(talk, "IB.a", "2", Nats_Msg_Id="one")
+    publish(talk, "IB.b", "3", Nats_Msg_Id="two", Nats_Rollup="sub")
+    publish(talk, "IB.b", "3", Nats_Msg_Id="two")
+    until_last(talk, "IS", 2)
+    publish(talk, "IS.a", "4", Nats_Msg_Id="two")
+    messages(talk, "IS", 2)
+
+
+@scenario
+def work_queues(talk: Talk) -> None:
+    talk.stream("WQ", retention="workqueue")
+    talk.stream("WS", subjects=[], sources=[{"name": "WQ", "filter_subject": "WQ.a"}])
+    talk.fill("WQ.a", "WQ.b", "WQ.a")
+    until_last(talk, "WS", 2)
+    until(talk, "WQ", lambda info: info["state"]["messages"] == 1)
+    talk.api("CONSUMER.NAMES.WQ")
+    until_last(talk, "WS", 2)
+    until(talk, "WQ", lambda info: info["state"]["messages"] == 1)
+    talk.api("STREAM.DELETE.WS")
+    until(talk, "WQ", lambda info: info["state"]["consumer_count"] == 0)
+
+
+@scenario
+def interest(talk: Talk) -> None:
+    talk.stream("IQ", retention="interest")
+    talk.fill("IQ.a")
+    talk.stream("IM", subjects=[], mirror={"name": "IQ"})
+    until(talk, "IQ", lambda info: info["state"]["consumer_count"] == 1)
+    talk.fill("IQ.b")
+    until_last(talk, "IM", 2)
+    until(talk, "IQ", lambda info: info["state"]["messages"] == 0)
+    messages(talk, "IM", 2)
+    talk.api("CONSUMER.NAMES.IQ")
+
+
+@scenario
+def an_origin_that_is_not_there(talk: Talk) -> None:
+    talk.stream("NM", subjects=[], mirror={"name": "NO"})
+    talk.stream("NS", subjects=[], sources=[{"name": "NO"}])
+    for name in ("NM", "NS"):
+        until(talk, name, lambda info: "error" in (info.get("mirror") or info["sources"][0]))
+    external = {"api": "$JS.nowhere.API", "deliver": "x"}
+    talk.stream("NE", subjects=[], mirror={"name": "NO", "external": external})
+    talk.stream("NF", subjects=[], sources=[{"name": "NO", "external": external, "filter_subject": "a"}])
+    for name in ("NE", "NF"):
+        talk.api(f"STREAM.INFO.{name}")
+
+
+@scenario
+def a_consumer_of_somebody_elses(talk: Talk) -> None:
+    talk.stream("SE")
+    talk.fill("SE.a", "SE.b")
+    made = {"ack_policy": "flow_control", "deliver_subject": "se.to", "flow_control": True, "idle_heartbeat": SECOND}
+    talk.consumer("SE", "C", **made)
+    talk.consumer("SE", "D", ack_policy="none", deliver_subject="se.other")
+    for name, consumer in (("C", "se.to"), ("D", "se.other"), ("E", "se.none")):
+        given = {"name": name, "deliver_subject": consumer}
+        talk.stream(f"S{name}S", subjects=[], sources=[{"name": "SE", "consumer": given}])
+    until_last(talk, "SCS", 2)
+    messages(talk, "SCS", 2)
+    talk.stream("SDM", subjects=[], mirror={"name": "SE", "consumer": {"name": "D", "deliver_subject": "se.other"}})
+    for name in ("SDS", "SDM"):
+        until(talk, name, lambda info: "error" in (info.get("mirror") or info["sources"][0]))
 
 
 @pytest.mark.parametrize(("number", "run"), list(enumerate(SCENARIOS)), ids=[one.__name__ for one in SCENARIOS])

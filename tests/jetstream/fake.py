@@ -118,7 +118,7 @@ class FakeStream:
         return totals
 
     def mirror_info(self) -> SourceInfo | None:
-        return SourceInfo(self.config.mirror, is_mirror=True) if self.config.mirror is not None else None
+        return SourceInfo(self.config.mirror, without_filter=True) if self.config.mirror is not None else None
 
     def sources_info(self) -> list[SourceInfo]:
         return [SourceInfo(source) for source in self.config.sources]
