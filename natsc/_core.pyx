@@ -28,12 +28,12 @@ from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send
                                   start_ping)
 from natsc.engine.close cimport READ_ERROR
 from natsc.engine.permissions cimport Permissions, may_subscribe, replies_free
-from natsc.engine.sublist cimport cache_free, cache_init, sub_subject, sublist_init, sublist_match
+from natsc.engine.sublist cimport cache_count, cache_free, cache_init, sub_subject, sublist_init, sublist_match
 from natsc.engine.tail cimport drop_from_tail, keep_tail, reserve_tail, trim_tail
 from natsc.engine.timers cimport timer_cancel, timers_fire
 from natsc.engine.types cimport (KIND_CLIENT, KIND_SYSTEM, SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, SPECIAL_DENY,
-                                 SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE, client_t, engine_t,
-                                 job_t, match_t, msg_t, sub_t)
+                                 SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES, SPECIAL_TRACE, client_t, counters_t,
+                                 engine_t, job_t, match_t, msg_t, sub_t)
 
 from natsc.errors import CLOSE_REASONS
 
@@ -155,16 +155,21 @@ cdef class Engine:
             self.offset_ns = <int64_t>(self.e.now_ns - read_ns(CLOCK_MONOTONIC))
             self.frozen = False
 
+    @property
+    def next_due_ns(self) -> int:
+        """When the engine's next timer is due; 0 = none is armed."""
+        return self.e.timers.items[0].when_ns if self.e.timers.count else 0
+
+    def set_jumping(self, bint on) -> None:
+        """While it is on, advance moves the clock past what clients could answer: it isn't held against them."""
+        self.e.jump_ns = self.read_clock() if on else 0
+
     def advance(self, int64_t ns) -> None:
-        """Move the clock forward and fire what became due, in the order of the deadlines."""
+        """Move the clock forward (0: it went on by itself) and fire what is due, in the order of the deadlines."""
         cdef uint64_t target = self.read_clock() + <uint64_t>max(ns, 0)
         if not self.frozen:
             self.offset_ns += max(ns, 0)
         self.fire_until(target)
-
-    def tick(self) -> None:
-        """Fire the timers that are due."""
-        self.fire_until(self.read_clock())
 
     def fire_until(self, uint64_t target):
         cdef engine_t* e = &self.e
@@ -417,6 +422,13 @@ cdef class Engine:
 
     # -------------------------------------------------------------------------------------------- counters
 
+    def clear_counters(self) -> None:
+        """Count anew, for all accounts; the clients' own counters stay."""
+        memset(&self.e.counters, 0, sizeof(counters_t))
+        self.e.slow_consumers = self.e.slow_consumers_write = self.e.stale_connections = self.e.stalls = 0
+        for a in self.accounts_by_name.values():
+            a.clear_counters()
+
     @property
     def in_msgs(self) -> int:
         return self.e.counters.in_msgs
@@ -456,11 +468,7 @@ cdef class Engine:
     @property
     def cached_matches(self) -> int:
         """How many matches the cache holds, valid or not."""
-        cdef uint32_t i
-        cdef int n = 0
-        for i in range(self.e.cache_mask + 1):
-            n += self.e.cache[i].subject_len != 0
-        return n
+        return cache_count(&self.e)
 
     def match(self, Account account not None, bytes subject) -> list:
         """The subscriptions that match subject: (cid, subject, queue or None, sid). For monitoring and tests."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from natsc._core import Engine
 
 _NS = 1_000_000_000
+_STEPS_MAX = 100_000  # deadlines that one advance() stops at: what is due then comes later
 
 
 class Timer:
@@ -46,8 +47,8 @@ class Clock:
         self._order = 0
         self._handle: TimerHandle | None = None
         self._due_ns = 0  # what _handle waits for; 0 = nothing
-        self._frozen_wall_ns = 0
-        self._wall_offset_ns = 0
+        self._wall_offset_ns = 0  # to the real time; while the clock stands, to the monotonic one
+        self.settle: Callable[[], object] | None = None  # lets what waits for the disk happen; see advance()
         engine.rearm = self._arm
 
     def now_ns(self) -> int:
@@ -56,9 +57,7 @@ class Clock:
 
     def wall_ns(self) -> int:
         """Time since the epoch."""
-        if self._engine.frozen:
-            return self._frozen_wall_ns
-        return time.time_ns() + self._wall_offset_ns
+        return (self._engine.now_ns() if self._engine.frozen else time.time_ns()) + self._wall_offset_ns
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Calls callback on the loop once the clock has moved by so many seconds."""
@@ -72,37 +71,56 @@ class Clock:
 
     def freeze(self) -> None:
         """Stops the clock: from now on only advance() moves it."""
-        self._frozen_wall_ns = self.wall_ns()
+        if self._engine.frozen:
+            return
+        wall_ns = self.wall_ns()
         self._engine.freeze()
+        self._wall_offset_ns = wall_ns - self._engine.now_ns()
         self._disarm()
 
     def unfreeze(self) -> None:
         """Lets the clock run on from where it stands."""
         if self._engine.frozen:
-            self._wall_offset_ns = self._frozen_wall_ns - time.time_ns()
+            self._wall_offset_ns += self._engine.now_ns() - time.time_ns()
             self._engine.unfreeze()
-            self._fire(self.now_ns())
+            self._fire()
 
     def advance(self, seconds: float) -> None:
         """Moves the clock forward at once and fires everything that became due, in order of time.
 
-        Nobody can answer meanwhile: a step over several PING intervals makes connections stale.
+        At each deadline the clock stands at it, and what it causes is done, also what waits for the disk, before the
+        next. Clients can't answer meanwhile: it isn't held against them that they answer no PING and read nothing.
         """
-        self._disarm()  # what it waited for comes sooner now
-        target = self.now_ns() + int(seconds * _NS)
-        while self._timers and self._timers[0].when_ns <= target:
-            self._move_to(self._timers[0].when_ns)
+        ran = not self._engine.frozen
+        self.freeze()
+        target = self.now_ns() + max(0, int(seconds * _NS))
+        self._engine.set_jumping(True)
+        for _ in range(_STEPS_MAX):
+            self._settle()
+            due = self._next_due_ns()
+            if due == 0 or due > target:
+                break
+            self._move_to(due)
             self._run_due()
         self._move_to(target)
-        self._arm_next()
+        self._engine.set_jumping(False)
+        self._settle()
+        if ran:
+            self.unfreeze()
+
+    def _next_due_ns(self) -> int:
+        """When the next of all timers is due, 0 = there is none."""
+        due: int = self._engine.next_due_ns
+        if self._timers and (due == 0 or self._timers[0].when_ns < due):
+            return self._timers[0].when_ns
+        return due
 
     def _move_to(self, when_ns: int) -> None:
-        step = max(0, when_ns - self.now_ns())
-        if self._engine.frozen:
-            self._frozen_wall_ns += step
-        else:
-            self._wall_offset_ns += step
-        self._engine.advance(step)
+        self._engine.advance(max(0, when_ns - self.now_ns()))
+
+    def _settle(self) -> None:
+        if self.settle is not None:
+            self.settle()
 
     # The loop's side
 
@@ -122,10 +140,10 @@ class Clock:
     def _wake(self) -> None:
         self._handle = None
         self._due_ns = 0
-        self._fire(self.now_ns())
+        self._fire()
 
-    def _fire(self, now_ns: int) -> None:
-        self._engine.tick()
+    def _fire(self) -> None:
+        self._engine.advance(0)
         self._run_due()
         self._arm_next()
 
@@ -143,4 +161,5 @@ class Clock:
         """Forgets every callback."""
         self._disarm()
         self._timers.clear()
+        self.settle = None
         self._engine.rearm = None

@@ -8,6 +8,9 @@ and come after the file, as flags do on the command line. Two things differ from
 server is mostly one of many: where nothing says otherwise it listens on 127.0.0.1 alone, on any free port, and it logs
 nothing.
 
+JetStream (jetstream=True) keeps what it stores for as long as the server runs: in a private directory that is never
+synced and goes when the server stops. With a store_dir it is kept there, and is as durable as that of `natsc`.
+
 Invariants
 1. Nothing that belongs to the program is touched: no signal handler, logging, collector, loop policy or limit.
 2. start() returns when the server listens and answers; stop(), when every port, file and task is given back.
@@ -38,6 +41,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import Callable
+    from tempfile import TemporaryDirectory
     from typing import Any, Self
 
     from natsc.clock import Clock
@@ -93,6 +97,7 @@ class Server:
         self._anonymous: User | None = None  # for those who give no credentials, once there are run-time accounts
         self._core: Core | None = None
         self._log: Log | None = None
+        self._store: TemporaryDirectory[str] | None = None  # where JetStream's is thrown away
 
     # Life
 
@@ -102,13 +107,15 @@ class Server:
             raise RuntimeError("the server was started already")
         from natsc.net.tls import TLSConfigError
 
-        opts = self._complete(self._configured.copy())
+        opts = self._complete(self._with_store(self._configured.copy()))
         try:
             log = _open_log(opts, self._log_to)
             core = Core(opts, log, asyncio.get_running_loop())
         except (LogError, TLSConfigError) as error:
+            self._drop_store()
             raise StartError(str(error)) from None
         self._core, self._log = core, log
+        core.store_thrown_away = self._store is not None
         for warning in opts.warnings:
             log.warn(warning)
         if opts.unsupported:
@@ -128,6 +135,7 @@ class Server:
         for _ in range(_CLOSING_TURNS):
             await asyncio.sleep(0)
         self._log.close()
+        self._drop_store()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -188,7 +196,8 @@ class Server:
 
     @property
     def clock(self) -> Clock:
-        """freeze(), advance(seconds) and unfreeze() move PING, authentication and all other timers at once."""
+        """freeze(), advance(seconds) and unfreeze() move every timer at once: PING and authentication, and JetStream's
+        ack_wait, max_age, TTLs, the dedupe window, inactive thresholds, pauses."""
         return self._running().clock
 
     # Change
@@ -216,10 +225,11 @@ class Server:
     def account(self, name: str | None = None, *, user: str | None = None, password: str | None = None) -> Credentials:
         """Makes an account with one user while the server runs; what isn't given is made up.
 
-        An account is a subject space of its own: messages in it reach nobody outside. Where the server asked nobody for
-        credentials, clients without any stay in the global account. Raises ValueError where account or user exists.
+        An account is a subject space of its own: messages in it reach nobody outside, and its streams, where there is
+        JetStream, are its own too. Where the server asked nobody for credentials, clients without any stay in the
+        global account. Raises ValueError where account or user exists.
         """
-        from natsc.config.options import Account, User
+        from natsc.config.options import Account, User, unlimited_jetstream
 
         opts = self._running().options
         name = name or f"account-{os.urandom(6).hex()}"
@@ -231,6 +241,7 @@ class Server:
             raise ValueError(f"user {user!r} exists already")
         account = Account(name)
         account.users.append(User(username=user, password=password, account=account))
+        account.jetstream = unlimited_jetstream()
         self._made[name] = account
         try:
             self._reload(everyone=False)
@@ -240,24 +251,46 @@ class Server:
         return Credentials(name, user, password, _with_credentials(self.url, user, password))
 
     def remove_account(self, name: str) -> None:
-        """Forgets an account that account() made, and closes its connections. Raises KeyError where there is none."""
+        """Forgets an account that account() made: its streams, and its connections, which are closed.
+
+        Raises KeyError where there is none.
+        """
         del self._made[name]
+        self._forget_streams(name)
         self._reload(everyone=False)
 
-    def reset(self) -> None:
-        """For the next test: closes every connection, forgets the accounts made at run time and the closed connections.
+    def reset(self, *, connections: bool = True) -> None:
+        """For the next test: the server is as if it had just started, on the same ports.
 
-        Configuration, ports and totals stay as they are.
+        Deletes every stream with its consumers, forgets the accounts made at run time, counts anew, lets the clock run.
+        connections: closes every connection, so that nothing of the last test hears what the next one does; False keeps
+        those that aren't in an account that goes, with their subscriptions. Configuration and connection ids go on.
         """
         core = self._running()
-        kicked = errors.CLOSE_REASONS.index("Kicked")
-        for client in core.engine.clients():
-            client.close(kicked)
-        core.engine.end_turn()
+        core.clock.unfreeze()
+        if connections:
+            kicked = errors.CLOSE_REASONS.index("Kicked")
+            for client in core.engine.clients():
+                client.close(kicked)
+            core.engine.end_turn()
+        if core.jetstream is not None:
+            core.jetstream.clear()
         if self._made:
+            for name in self._made:
+                self._forget_streams(name)
             self._made.clear()
             self._reload(everyone=False)
-        core.closed.clear()
+        core.clear_statistics()
+
+    def _drop_store(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.cleanup()
+
+    def _forget_streams(self, account: str) -> None:
+        core = self._running()
+        if core.jetstream is not None:
+            core.jetstream.forget_account(account)
 
     # Options
 
@@ -269,7 +302,8 @@ class Server:
     def _reload(self, *, everyone: bool = True) -> None:
         from natsc.server.reload import reload
 
-        core, new = self._running(), self._with_made(self._configured.copy())
+        core, new = self._running(), self._with_made(self._with_store(self._configured.copy()))
+        core.store_thrown_away = self._store is not None
         if self._anonymous is not None and self._anonymous.username in (core.options.no_auth_user, new.no_auth_user):
             core.options.no_auth_user = new.no_auth_user  # a file couldn't change it: this one is ours
         reload(core, new, everyone=everyone)
@@ -315,12 +349,22 @@ class Server:
         check_system_account(opts)
         return opts
 
+    def _with_store(self, opts: Options) -> Options:
+        """opts, with a directory for JetStream where they name none."""
+        if opts.jetstream and not opts.store_dir:
+            if self._store is None:
+                from tempfile import TemporaryDirectory
+
+                self._store = TemporaryDirectory(prefix="natsc-", ignore_cleanup_errors=True)
+            opts.store_dir = self._store.name
+        return opts
+
     def _with_made(self, opts: Options) -> Options:
         """opts and the accounts made at run time. Who needed no credentials before needs none now."""
         if not self._made and self._anonymous is None:  # connections have that name from its first use on
             return opts
         from natsc.auth.users import Authenticator
-        from natsc.config.options import User
+        from natsc.config.options import Account, User, unlimited_jetstream
 
         auth = Authenticator(opts)
         if not auth.auth_required or (auth.no_auth_user and not opts.no_auth_user):
@@ -331,6 +375,9 @@ class Server:
         elif opts.username:  # the single user and others don't go together
             opts.users.append(User(username=opts.username, password=opts.password))
             opts.username = opts.password = ""
+        if all(account.name == (opts.system_account or "$SYS") for account in opts.accounts):
+            # Who is in no account has JetStream where there are none: so it stays.
+            opts.accounts.append(Account("$G", jetstream=unlimited_jetstream()))
         for account in self._made.values():
             opts.accounts.append(account)
             opts.users += account.users

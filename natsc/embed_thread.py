@@ -124,9 +124,9 @@ class ThreadServer:
         """See natsc.Server.remove_account."""
         self._call(lambda: self._server.remove_account(name))
 
-    def reset(self) -> None:
+    def reset(self, *, connections: bool = True) -> None:
         """See natsc.Server.reset."""
-        self._call(self._server.reset)
+        self._call(lambda: self._server.reset(connections=connections))
 
 
 class ThreadClock:

@@ -6,6 +6,9 @@
     natsc_server_factory    natsc_server_factory(config=..., path=..., port=..., ...) starts any number of servers
     natsc_options           to override: what the shared server is configured with
 
+All of them have JetStream, unless a configuration (its text, or its path) or jetstream=False says otherwise. What it
+stores is gone with the server; a server that is given a store_dir keeps it there, synced.
+
 pytest loads this file at every start of every project that has natsc installed: it imports nothing of natsc before a
 test asks for a server.
 """
@@ -27,6 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "natsc(config, **directives): how the natsc_server of this test is configured")
 
 
+def _with_jetstream(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """A server's arguments; where no configuration is among them, JetStream is on."""
+    return {"jetstream": True, **options} if config is None and options.get("path") is None else options
+
+
 @pytest.fixture
 def natsc_server_factory() -> Iterator[Callable[..., ThreadServer]]:
     """Starts servers with the arguments of natsc.Server, and stops them after the test."""
@@ -35,7 +43,7 @@ def natsc_server_factory() -> Iterator[Callable[..., ThreadServer]]:
     running: list[ThreadServer] = []
 
     def start(config: str | None = None, **options: Any) -> ThreadServer:
-        server = run_in_thread(config, **options).start()
+        server = run_in_thread(config, **_with_jetstream(config, options)).start()
         running.append(server)
         return server
 
@@ -62,7 +70,7 @@ def natsc_shared_server(natsc_options: dict[str, Any]) -> Iterator[ThreadServer]
     """A server that the session's tests share; natsc_account keeps them out of each other's way."""
     from natsc.embed_thread import run_in_thread
 
-    with run_in_thread(**natsc_options) as server:
+    with run_in_thread(**_with_jetstream(natsc_options.get("config"), natsc_options)) as server:
         yield server
 
 

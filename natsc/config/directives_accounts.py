@@ -10,7 +10,7 @@ from natsc.config import keys
 from natsc.config.directives_auth import apply_default_permissions, names_in_use, parse_permissions, parse_users
 from natsc.config.errors import Finding
 from natsc.config.gotext import GoError, atoi, format_value, quote, quote_value, type_name, wrap_int32
-from natsc.config.options import GLOBAL_ACCOUNT, NO_LIMIT, Account, JetStreamAccountLimits, MapDest
+from natsc.config.options import GLOBAL_ACCOUNT, Account, JetStreamAccountLimits, MapDest, unlimited_jetstream
 from natsc.config.values import (
     Last,
     Report,
@@ -184,26 +184,19 @@ def parse_account_jetstream(value: Any, account: Account, report: Report) -> Non
     """`value` is bare, so what is wrong with it as a whole has no position (as in nats-server)."""
     if type(value) is bool:
         if value:
-            account.jetstream = _unlimited()
+            account.jetstream = unlimited_jetstream()
     elif type(value) is str:
         if value.lower() not in ("enabled", "enable", "disabled", "disable"):
             raise Finding(None, f"Expected 'enabled' or 'disabled' for string value, got '{value}'")
-        account.jetstream = _unlimited() if value.lower().startswith("enable") else None
+        account.jetstream = unlimited_jetstream() if value.lower().startswith("enable") else None
     elif type(value) is dict:
         account.jetstream = _jetstream_limits(value, account, report)
     else:
         raise Finding(None, f"Expected map, bool or string to define JetStream, got {type_name(value)}")
 
 
-def _unlimited() -> JetStreamAccountLimits:
-    limits = JetStreamAccountLimits()
-    for field in set(_JETSTREAM_SIZES.values()):
-        setattr(limits, field, NO_LIMIT)
-    return limits
-
-
 def _jetstream_limits(fields: dict[str, Any], account: Account, report: Report) -> JetStreamAccountLimits:
-    limits = _unlimited()
+    limits = unlimited_jetstream()
     for name, key, token, value in Last().items(fields):
         if name in _JETSTREAM_SIZES:
             if type(value) is not int:

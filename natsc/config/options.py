@@ -196,6 +196,15 @@ class JetStreamAccountLimits(Struct):
     __slots__ = tuple(__annotations__)
 
 
+def unlimited_jetstream() -> JetStreamAccountLimits:
+    """An account that may use all that the server has."""
+    limits = JetStreamAccountLimits()
+    for field in JetStreamAccountLimits.__slots__:
+        if field != "max_bytes_required":
+            setattr(limits, field, NO_LIMIT)
+    return limits
+
+
 class MapDest(Struct):
     subject: str
     weight: int  # percent

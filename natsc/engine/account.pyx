@@ -6,7 +6,7 @@ that is being delivered may point at it. The same goes for clients.
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 from natsc.engine.buffer cimport mark_dirty
 from natsc.engine.hooks cimport hook_trace
@@ -15,7 +15,7 @@ from natsc.engine.sublist cimport (cache_lookup, sub_new, sublist_clear, sublist
                                    sublist_remove)
 from natsc.engine.subject cimport has_wildcard
 from natsc.engine.types cimport (SLOW_CLOSING, SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_TRACE, account_t, client_t,
-                                 engine_t, hash_bytes, match_t, sub_t, watch_t)
+                                 counters_t, engine_t, hash_bytes, match_t, sub_t, watch_t)
 
 cdef sub_t* DELETED = <sub_t*>1     # a slot of a sid table that probing passes over
 
@@ -86,6 +86,11 @@ cdef class Account:
     def num_nodes(self) -> int:
         """Nodes of the subject tree: none are left behind once there is no subscription. Counts them all: for tests."""
         return sublist_nodes(&self.a.sublist)
+
+    def clear_counters(self) -> None:
+        memset(&self.a.counters, 0, sizeof(counters_t))
+        self.a.slow_consumers = 0
+        self.a.total_conns = self.a.num_clients
 
     def sublist_stats(self) -> dict:
         """Counters of the subject tree since the account was made."""

@@ -85,6 +85,9 @@ cdef void send_ping(engine_t* e, client_t* c) noexcept nogil:
 
 cdef void on_ping_timer(engine_t* e, client_t* c) noexcept nogil:
     cdef bint need_rtt = c.rtt_start_ns == 0 or e.now_ns - c.rtt_start_ns > RTT_INTERVAL_NS
+    if e.jump_ns and c.pings_out and c.rtt_start_ns >= e.jump_ns:
+        start_ping(e, c, False)     # it had no chance to answer
+        return
     if need_rtt or e.now_ns - c.last_in_ns >= e.ping_interval_ns:
         if c.pings_out + 1 > e.max_pings_out:
             e.stale_connections += 1

@@ -19,6 +19,7 @@ cdef uint64_t sublist_nodes(sublist_t* sl) noexcept nogil
 cdef Py_ssize_t sub_subject(sub_t* s, char* out, Py_ssize_t cap) noexcept nogil
 cdef bint cache_init(engine_t* e, int bits) noexcept nogil
 cdef void cache_free(engine_t* e) noexcept nogil
+cdef int cache_count(engine_t* e) noexcept nogil
 cdef match_t* cache_fill(engine_t* e, sublist_t* sl, const char* subject, Py_ssize_t n, uint64_t h) noexcept nogil
 
 

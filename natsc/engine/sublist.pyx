@@ -425,6 +425,15 @@ cdef void forget(engine_t* e, match_t* m) noexcept nogil:
         m.cap_targets = 0
 
 
+cdef int cache_count(engine_t* e) noexcept nogil:
+    """How many matches the cache holds, valid or not."""
+    cdef uint32_t i
+    cdef int n = 0
+    for i in range(e.cache_mask + 1):
+        n += e.cache[i].subject_len != 0
+    return n
+
+
 cdef void cache_free(engine_t* e) noexcept nogil:
     cdef uint32_t i
     if e.cache == NULL:

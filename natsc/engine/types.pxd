@@ -306,6 +306,7 @@ cdef struct engine_t:
     uint64_t seed
     uint64_t random         # state of the PRNG (xorshift64*)
     uint64_t now_ns
+    uint64_t jump_ns        # while the clock is moved by hand, where it stood: nobody can answer since. 0 = it runs
     # Clients to flush this turn.
     client_t** dirty
     uint32_t num_dirty

@@ -327,7 +327,7 @@ cdef class Consumer(PushingConsumer):
     cdef void arm(self) noexcept:
         """Have the job run at the next deadline. A timer that fires too early does no harm."""
         cdef uint64_t due = acks_next_due(&self.acks)
-        if due:
+        if due and not self.engine.frozen:
             due += <uint64_t>MS     # what is due at about the same time goes together
         self.sleep_until(&due, self.wait_due_ns)
         self.sleep_until(&due, self.heartbeat_at_ns)

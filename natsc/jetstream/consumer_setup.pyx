@@ -79,9 +79,12 @@ cdef class ConfiguredConsumer(PullingConsumer):
         self.rate_at_ns = self.e.now_ns
 
     def set_threshold(self, config) -> None:
-        """After how long without use it is deleted. Some time is added, at random: not all come at once."""
+        """After how long without use it is deleted. Some time is added, at random: not all come at once.
+
+        Not while the clock stands: tests want to know when.
+        """
         cdef int64_t threshold = config.inactive_threshold
-        cdef int64_t more = (100 + <int64_t>random_below(&self.e.random, 900)) * MS
+        cdef int64_t more = 0 if self.engine.frozen else (100 + <int64_t>random_below(&self.e.random, 900)) * MS
         if threshold > 0 and (not config.deliver_subject or (not config.durable_name and threshold == 5000 * MS)):
             threshold += more
         self.threshold_ns = threshold

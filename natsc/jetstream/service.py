@@ -44,6 +44,9 @@ _FORWARDED = (b"CONSUMER.MSG.NEXT.>", b"DIRECT.GET.>")
 _PREFIX = len("$JS.API.DIRECT.GET.")
 
 
+_NEVER = -1  # sync interval of a store that is thrown away
+
+
 class JetStreamError(Exception):
     """JetStream can't start; the text says why."""
 
@@ -120,6 +123,8 @@ class JetStream:
             if account.name == system:
                 self._open_system_door(account)
                 continue
+            if account.name in server.gone_accounts and account.name not in self.accounts:
+                continue
             backend = self.accounts.get(account.name)
             if backend is None:
                 backend = self.accounts[account.name] = AccountJetStream(self, account)
@@ -178,18 +183,36 @@ class JetStream:
         for stream in backend.streams() if backend is not None else ():
             stream.delete()
 
+    def forget_account(self, name: str) -> None:
+        """Deletes every stream of an account that is about to go, and answers nobody in it any more."""
+        self.purge_account(name)
+        self.accounts.pop(name, None)
+        for door in self._doors.pop(name, ()):
+            self.engine.unsubscribe(door)
+
+    def clear(self) -> None:
+        """Deletes every stream, and counts anew."""
+        for name, backend in self.accounts.items():
+            self.purge_account(name)
+            backend.api_total = backend.api_errors = 0
+        self.engine.end_turn()
+        self.settle()
+        self.api_total = self.api_errors = 0
+
     def open_store(self) -> Store:
         """The store, opened at its first use. Raises StoreError."""
         if self.store is None:
             from natsc.jetstream import store as storage
 
             opts = self.server.options
-            relaxed = opts.sync_set and not opts.sync_always
+            relaxed = opts.sync_set and not opts.sync_always and not self.server.store_thrown_away
+            interval_ns = _NEVER if self.server.store_thrown_away else opts.sync_interval if relaxed else 0
             try:
-                self.store = storage.Store(self.store_dir, sync_interval_ns=opts.sync_interval if relaxed else 0)
+                self.store = storage.Store(self.store_dir, sync_interval_ns=interval_ns)
             except storage.StoreError as error:
                 raise StoreError(str(error)) from None
             self.outbox.attach(self.store)
+            self.clock.settle = self.settle
             self.loop.add_reader(self.store.fileno(), self._on_durable)
             if relaxed:
                 self.server.log.warn(
@@ -201,6 +224,18 @@ class JetStream:
     def _on_durable(self) -> None:
         self.outbox.release()
         self.engine.end_turn()
+
+    def settle(self) -> None:
+        """Waits for the disk, and lets go what waited for it, for tests that move the clock or empty the server."""
+        from natsc.jetstream.store import StoreError as Failure
+
+        while self.store is not None and self.store.pending_bytes:
+            try:
+                self.store.wait_durable()
+            except Failure:
+                self._on_durable()  # tells those who wait
+                return
+            self._on_durable()
 
     @property
     def failure(self) -> str:
@@ -230,7 +265,7 @@ class JetStream:
             except Failure as error:
                 self.outbox.detach()
                 self.server.log.error(f"JetStream {error}")
-            self.store = None
+            self.store = self.clock.settle = None
         for doors in self._doors.values():
             for door in doors:
                 self.engine.unsubscribe(door)

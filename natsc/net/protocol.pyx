@@ -436,7 +436,7 @@ cdef void write_deadline(engine_t* e, client_t* c):
     if conn is None or conn.transport is None or not c.blocked or c.closing:
         return
     left = conn.transport.get_write_buffer_size()
-    if left < c.handed:
+    if left < c.handed or (e.jump_ns and e.now_ns >= e.jump_ns + e.write_deadline_ns):   # or it had no chance to take any
         c.progress += c.handed - left
         c.handed = left
         timer_arm(&e.timers, &c.write_timer, e.now_ns + e.write_deadline_ns, on_write_deadline, c)

@@ -77,6 +77,7 @@ class Server:
         self.listener: ClientListener | None = None
         self.monitor: Any = None
         self.jetstream: Any = None  # natsc.jetstream.service.JetStream, where it is enabled
+        self.store_thrown_away = False  # what JetStream stores needn't outlive the server
         self.tls_context: Any = None
         self.tls_scratch: Any = None
         self.tls_rate_limiter: Any = None
@@ -400,6 +401,13 @@ class Server:
         for conn in list(self.listener.connections) if self.listener is not None else ():
             conn.abort()
         await sleep(0)
+
+    def clear_statistics(self) -> None:
+        """Forgets what happened so far, all but the connections that are open."""
+        self.engine.clear_counters()
+        self.total_connections = self.engine.num_clients
+        self.closed.clear()
+        self.http_req_stats.clear()
 
     # Clients
 

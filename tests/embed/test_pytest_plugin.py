@@ -67,6 +67,30 @@ class TestClass:
     pytest_run(tmp_path, tests)
 
 
+def test_jetstream_is_on_unless_it_is_said_to_be_off(tmp_path: Path) -> None:
+    tests = """
+import pytest
+
+def has_jetstream(server):
+    return b'"jetstream":true' in lines(server.ports["nats"], QUIET)
+
+def test_on(natsc_server, natsc_shared_server):
+    assert has_jetstream(natsc_server) and has_jetstream(natsc_shared_server)
+
+@pytest.mark.natsc(jetstream=False)
+def test_off(natsc_server):
+    assert not has_jetstream(natsc_server)
+
+@pytest.mark.natsc("max_payload: 10")
+def test_a_configuration_says_itself(natsc_server):
+    assert not has_jetstream(natsc_server)
+
+def test_a_store_of_its_own(natsc_server_factory, tmp_path):
+    assert has_jetstream(natsc_server_factory(store_dir=tmp_path))
+"""
+    pytest_run(tmp_path, tests)
+
+
 def test_accounts_on_the_shared_server(tmp_path: Path) -> None:
     tests = """
 def login(account):

@@ -421,9 +421,9 @@ def test_the_rate_limit_spreads_messages(js: JsWorld) -> None:
 
 def test_unused_for_too_long_it_is_deleted(js: JsWorld) -> None:
     js.consumer("S", "C", durable=False, inactive_threshold=2 * SECOND)
-    js.advance(2 * SECOND)
+    js.advance(2 * SECOND - 1)
     pull(js, batch=1, expires=MS)
-    js.advance(2 * SECOND)
+    js.advance(2 * SECOND - 1)
     assert js.js.stream("S").consumer("C") is not None  # type: ignore[union-attr]
     js.advance(2 * SECOND)
     assert js.js.stream("S").consumer("C") is None  # type: ignore[union-attr]
