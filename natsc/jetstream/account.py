@@ -7,7 +7,6 @@ import os
 from natsc.jetstream import advisories
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
-from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.limits import AccountLimits
 from natsc.jetstream.memstore import MemStore
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc.engine.account import Account
+    from natsc.jetstream.restore import Restore
     from natsc.jetstream.service import JetStream
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -46,6 +46,7 @@ class AccountJetStream:
         self.limits: dict[str, AccountLimits] = {}
         self.space = Usage()
         self.by_name: dict[str, ManagedStream] = {}
+        self.restoring: dict[str, Restore] = {}  # by the name of the stream that will be
         self.api_total = 0
         self.api_errors = 0
 
@@ -105,6 +106,8 @@ class AccountJetStream:
 
     def create_stream(self, config: StreamConfig) -> ManagedStream:
         check_supported(config)
+        if config.name in self.restoring:
+            raise ApiError(errors.STREAM_NAME_EXIST)
         stream = self.open_stream(config, self.now())
         failpoint("stream.made")
         if config.first_seq > 1:
@@ -120,8 +123,8 @@ class AccountJetStream:
                 other.sourcing.origin_made(config.name)
         return stream
 
-    def open_stream(self, config: StreamConfig, created: int) -> ManagedStream:
-        """A stream over its store, with what that holds. It doesn't receive yet."""
+    def open_stream(self, config: StreamConfig, created: int, *, listed: bool = True) -> ManagedStream:
+        """A stream over its store, with what that holds. It doesn't receive yet. Not listed, nobody finds it yet."""
         if config.storage == MEMORY:
             store: Any = MemStore()
         else:
@@ -130,7 +133,8 @@ class AccountJetStream:
             self.outbox, self.account, config.name, store, self.space, self.service.space,
             owner=self, config=config, created=created,
         )  # fmt: skip
-        self.by_name[config.name] = stream
+        if listed:
+            self.by_name[config.name] = stream
         return stream
 
     def forget(self, stream: ManagedStream) -> None:
@@ -187,4 +191,10 @@ class AccountJetStream:
             self.service.api_errors += 1
 
     def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
-        raise ApiError(errors.STREAM_RESTORE, err=StoreError("natsc does not support restoring yet"))
+        check_supported(config)
+        if config.name in self.restoring:
+            raise ApiError(errors.STREAM_NAME_EXIST_RESTORE_FAILED)
+        from natsc.jetstream.restore import Restore as Begun
+
+        restore = self.restoring[config.name] = Begun(self, config, client)
+        return restore.subject

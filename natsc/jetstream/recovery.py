@@ -44,6 +44,7 @@ def recover(service: JetStream) -> None:
 
     log = service.server.log
     store = service.open_store()
+    clear_aborted(service)
     labels = {}
     for account, name in store.stream_names():
         from natsc.jetstream.streams import stream_key
@@ -70,6 +71,21 @@ def recover(service: JetStream) -> None:
         log.notice(f"  Restored {state.messages:,} messages for stream '{account} > {name}'")
     service.outbox.end_soon()
     service.engine.end_turn()
+
+
+def clear_aborted(service: JetStream) -> None:
+    """Drops what restores have left that a crash has ended."""
+    from natsc.jetstream.staging import RESTORE_KEY
+    from natsc.jetstream.streams import stream_key
+
+    store = service.open_store()
+    complete = {key for key, _ in store.meta_items(STREAM_KEY)}
+    for key, value in store.meta_items(RESTORE_KEY):
+        account, _, name = value.decode("utf-8", "surrogateescape").partition("\0")
+        if stream_key(account, name) not in complete:
+            store.open_stream(account, name).drop()
+            service.server.log.warn(f"JetStream drops the stream '{account} > {name}': its restore wasn't finished")
+        store.meta_delete(key)
 
 
 def _recover_consumers(service: JetStream, stream: ManagedStream) -> None:

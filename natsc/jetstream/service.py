@@ -78,6 +78,7 @@ class JetStream:
             self.max_memory, self.max_storage, limits.max_ack_pending, limits.max_request_batch, limits.duplicates
         )
         self.accounts: dict[str, AccountJetStream] = {}
+        self.ended = False
         self.broken: list[str] = []  # streams that couldn't be opened: 'account > stream'
         self.open_batches = 0  # atomic ones, of all streams
         self.api_total = 0
@@ -248,6 +249,7 @@ class JetStream:
     def shutdown(self) -> None:
         """Writes what is open, answers who waits, and gives the store back."""
         self.server.log.notice("Initiating JetStream Shutdown...")
+        self.ended = True
         for backend in self.accounts.values():
             for stream in backend.streams():
                 stream.shutdown()

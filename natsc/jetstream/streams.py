@@ -151,6 +151,9 @@ class ManagedStream(Stream):
 
     def delete(self) -> None:
         consumers_told_deleted(self)
+        for name in self.by_name:
+            subject, payload = advisories.consumer_action(self.owner, self.name, name, advisories.DELETE)
+            self.owner.announce(lambda event=(subject, payload): event)
         self.by_name.clear()
         if self.sourcing is not None:
             self.sourcing.end(deleted=True)
@@ -358,7 +361,8 @@ class ManagedStream(Stream):
         created = self.owner.now()
         consumer = self.open_consumer(name, config, created)
         self.save_consumer(consumer)
-        self.owner.announce(lambda: advisories.consumer_action(self.owner, self.name, name, advisories.CREATE))
+        if self.owner.stream(self.name) is self:  # while it is restored, nobody hears of it
+            self.owner.announce(lambda: advisories.consumer_action(self.owner, self.name, name, advisories.CREATE))
         return consumer
 
     def open_consumer(self, name: str, config: ConsumerConfig, created: int) -> Any:
@@ -483,7 +487,9 @@ class ManagedStream(Stream):
         return self.store.pending(seq, (raw(filter),) if filter else ())
 
     def snapshot(self, request: Any, client: dict[str, Any] | None) -> StreamState:
-        raise StoreError("natsc does not support snapshots yet")
+        from natsc.jetstream.snapshot import Snapshot
+
+        return Snapshot(self, request, client).state
 
 
 def identity(created: int) -> str:

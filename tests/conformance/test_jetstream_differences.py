@@ -40,13 +40,6 @@ def test_what_is_not_had_is_refused(server: Server, config: dict[str, Any], what
     assert error == {"code": 500, "err_code": 10052, "description": f"natsc does not support {what} yet"}
 
 
-def test_snapshots_are_refused(server: Server) -> None:
-    with Client(server.port) as client:
-        create(client, "SNAP")
-        answer = client.request(f"{PREFIX}STREAM.SNAPSHOT.SNAP", b'{"deliver_subject":"inbox.x"}')
-    assert b"natsc does not support snapshots yet" in answer.payload
-
-
 def test_an_acknowledgement_means_on_disk(server: Server) -> None:
     config = json.loads(server.get("/jsz").body)["config"]
     assert config["sync_always"] is True

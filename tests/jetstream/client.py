@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Self
 
 from natsc.jetstream.api_request import Reply
 
@@ -26,7 +27,7 @@ class Client:
         self._socket.sendall(f"CONNECT {json.dumps(options)}\r\nSUB inbox.* 1\r\nPING\r\n".encode())
         assert self._file.readline() == b"PONG\r\n"
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -80,6 +81,11 @@ class Client:
             self._message()
             found.append(self.last_reply.decode())
         return found
+
+    def message(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """Whatever comes next: subject, reply, headers, payload."""
+        subject, headers, payload = self._message()
+        return subject, self.last_reply, headers, payload
 
     def stream_names(self) -> list[str]:
         return json.loads(self.request("$JS.API.STREAM.NAMES").payload).get("streams") or []
