@@ -117,11 +117,15 @@ class AccountJetStream:
         failpoint("stream.saved")
         stream.start()
         self.outbox.end_soon()
-        self.announce(lambda: advisories.stream_action(self, config.name, advisories.CREATE))
+        self.tell_made(config.name)
+        return stream
+
+    def tell_made(self, name: str) -> None:
+        """There is a new stream."""
+        self.announce(lambda: advisories.stream_action(self, name, advisories.CREATE))
         for other in self.streams():
             if other.sourcing is not None:
-                other.sourcing.origin_made(config.name)
-        return stream
+                other.sourcing.origin_made(name)
 
     def open_stream(self, config: StreamConfig, created: int, *, listed: bool = True) -> ManagedStream:
         """A stream over its store, with what that holds. It doesn't receive yet. Not listed, nobody finds it yet."""

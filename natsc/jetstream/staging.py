@@ -8,7 +8,6 @@ restore that doesn't come to its end leaves nothing: abort() drops it, and a sta
 
 from __future__ import annotations
 
-from natsc.jetstream import advisories
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.consumer_check import create_or_update
@@ -100,7 +99,7 @@ class Staging:
         stream.start()
         stream.show_all()
         owner.outbox.end_soon()
-        owner.announce(lambda: advisories.stream_action(owner, self.config.name, advisories.CREATE))
+        owner.tell_made(self.config.name)
         return stream
 
     def abort(self) -> None:
