@@ -652,6 +652,8 @@ cdef class Consumer(PushingConsumer):
                     config.ack_wait != old.ack_wait or config.backoff != old.backoff):
                 self.set_due(p, p.sent_ns)
             p = acks_from(&self.acks, p.seq + 1)
+        if config.sourcing:     # whoever reads takes nothing that is delivered again
+            self.reset(self.acks.floor_sseq + 1)
         if config.deliver_subject != old.deliver_subject:
             self.deliver_all_again()
             self.set_deliver_subject(config.deliver_subject.encode("utf-8", "surrogateescape"))
