@@ -20,7 +20,8 @@ from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_N
                                      record_write, seq_to_key, state_head_t, stored_t)
 from natsc.jetstream.layout import stream_name
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE,
-                                   MDB_cursor, MDB_stat, MDB_txn, MDB_val, cursor_get_trapped, mdb)
+                                   MDB_cursor, MDB_stat, MDB_txn, MDB_val, cursor_get_trapped, cursor_open_trapped,
+                                   cursor_renew_trapped, mdb, readable, trapped)
 from natsc.jetstream.msgstore cimport STORE_CLOSED, STORE_FAILED, MsgStore
 from natsc.jetstream.seqset cimport seqset_clear, seqset_next
 from natsc.jetstream.store cimport Store
@@ -29,11 +30,13 @@ from natsc.jetstream.subjectstate cimport subjects_clear, subjects_reserve
 from natsc.jetstream.worker cimport (OP_APPEND, OP_CLEAR, OP_CONSUMER_DELETE, OP_CONSUMER_DELETE_PREFIX,
                                      OP_CONSUMER_PUT, OP_CREATE, OP_DELETE, OP_DELETE_RANGE, OP_DROP, OP_LAST,
                                      OP_META_DELETE_PREFIX, OP_META_PUT, arena_at, op_add, op_put, op_t, streamdb_new,
-                                     streamdb_open, worker_durable, worker_fail, worker_lock_env, worker_t,
+                                     streamdb_open, streamdb_t, worker_durable, worker_fail, worker_lock_env, worker_t,
                                      worker_unlock_env)
 
 cdef enum:
     SCAN_READ = 4096        # of a long record, a scan touches about that much
+    HEAD_MAX = 65600        # a record's head and subject
+    WHOLE = 1 << 31
     RESERVE_AT = 65536      # subjects, when a scan considers how many there will be
     LOST_REPORTED = 65536   # sequences reported of one damaged range
     CHECKPOINT_BYTES = 67108864         # appended, before a stream writes a checkpoint on its own
@@ -54,6 +57,29 @@ cdef struct checkpoint_writer_t:
     char key[512]
     size_t key_len          # with the part's number, the last 4 bytes
     uint32_t parts
+
+
+cdef struct opening_t:
+    worker_t* w
+    MDB_txn* txn
+    streamdb_t* db
+    MDB_val key             # of the stream's own record
+    state_head_t state
+
+
+cdef int find_stream(void* arg) noexcept nogil:
+    """Read a stream's own record and open its databases."""
+    cdef opening_t* o = <opening_t*>arg
+    cdef MDB_val v
+    cdef int rc = mdb.get(o.txn, o.w.meta_dbi, &o.key, &v)
+    if rc:
+        return rc
+    if v.size < sizeof(state_head_t) or not readable(v.data, v.size):
+        return RECORD_UNREADABLE
+    memcpy(&o.state, v.data, sizeof(state_head_t))
+    if o.state.crc != crc32c(0, <char*>v.data + 4, v.size - 4):
+        return RECORD_UNREADABLE
+    return streamdb_open(o.w, o.txn, o.db, 0)
 
 
 cdef bint queue_part(void* ctx, const char* part, size_t n) noexcept nogil:
@@ -131,37 +157,28 @@ cdef class FileStore(MsgStore):
     cdef int recover(self) except -1:
         """Read what the store holds of this stream, or queue the making of its databases."""
         cdef MDB_txn* txn
-        cdef MDB_val k, v
-        cdef state_head_t* head
+        cdef opening_t o
         cdef bytes key = b"s/" + self.name
-        cdef uint64_t known_last = 0
-        cdef int64_t known_ts = 0
         cdef int rc
-        cdef int rc2
         if self.store.dropping(self.name):
             return self.make()
         self.store.end_reads()
+        memset(&o, 0, sizeof(o))
+        o.w = self.store.w
+        o.db = self.db
+        o.key.size = len(key)
+        o.key.data = <char*>key
         with nogil:
             worker_lock_env(self.store.w)
-        rc = mdb.txn_begin(self.store.env, NULL, MDB_RDONLY, &txn)
-        if rc:
-            worker_unlock_env(self.store.w)
-            raise StoreError(f"stream {self.stream!r} can't be read: {lmdb_text(rc)}")
-        k.size = len(key)
-        k.data = <char*>key
-        rc = mdb.get(txn, self.store.w.meta_dbi, &k, &v)
+        rc = mdb.txn_begin(self.store.env, NULL, MDB_RDONLY, &o.txn)
         if rc == 0:
-            head = <state_head_t*>v.data
-            if v.size >= sizeof(state_head_t) and head.crc == crc32c(0, <char*>v.data + 4, v.size - 4):
-                known_last = head.last_seq
-                known_ts = head.last_ts_ns
-                self.removals = head.removals
+            rc = trapped(&find_stream, &o)
+            if rc == 0:
+                rc = mdb.txn_commit(o.txn)      # an abort would close the handles
             else:
-                rc = RECORD_UNREADABLE
+                mdb.txn_abort(o.txn)
         if rc == 0:
-            rc = streamdb_open(self.store.w, txn, self.db, 0)
-        rc2 = mdb.txn_commit(txn)       # an abort would close the handles
-        if rc == 0 and rc2 == 0:
+            self.removals = o.state.removals
             rc = mdb.txn_begin(self.store.env, NULL, MDB_RDONLY, &txn)
             if rc == 0:
                 with nogil:
@@ -171,12 +188,12 @@ cdef class FileStore(MsgStore):
         self.store.give_back()
         if rc == MDB_NOTFOUND:
             return self.make()
-        if rc or rc2:
+        if rc:
             raise StoreError(f"stream {self.stream!r} of account {self.account!r} can't be read: "
-                             + ("its own record is damaged" if rc == RECORD_UNREADABLE else lmdb_text(rc or rc2)))
-        if known_last >= self.last_seq:
-            self.last_seq = known_last
-            self.last_ts_ns = known_ts
+                             + ("its own record is damaged" if rc == RECORD_UNREADABLE else lmdb_text(rc)))
+        if o.state.last_seq >= self.last_seq:
+            self.last_seq = o.state.last_seq
+            self.last_ts_ns = o.state.last_ts_ns
         if self.msgs == 0 and (self.last_seq or self.removals):
             self.first_seq = self.last_seq + 1
         self.db.last_seq = self.last_seq
@@ -205,22 +222,24 @@ cdef class FileStore(MsgStore):
         cdef uint64_t seq
         cdef int bad
         cdef int rc
-        mdb.stat(txn, self.db.msgs_dbi, &stat)
         while True:
-            rc = mdb.cursor_open(txn, self.db.msgs_dbi, &c)
+            rc = cursor_open_trapped(txn, self.db.msgs_dbi, &c)
             if rc:
                 return rc
+            mdb.stat(txn, self.db.msgs_dbi, &stat)
             key = seq_to_key(start)
             k.size = 8
             k.data = &key
-            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE)
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE, SCAN_READ)
             while rc == 0:
                 seq = key_to_seq(k.data) if k.size == 8 else 0
                 if seq < start:
                     rc = MDB_CORRUPTED          # keys out of order
                     break
                 start = seq + 1
-                bad = record_check_head(<char*>v.data, v.size, seq)
+                bad = RECORD_UNREADABLE
+                if v.size <= SCAN_READ or readable(v.data, min(v.size, <size_t>HEAD_MAX)):
+                    bad = record_check_head(<char*>v.data, v.size, seq)
                 self.store.note_read(v.data, min(v.size, <size_t>SCAN_READ))
                 self.checkpoint_due = True
                 if bad != RECORD_OK:
@@ -235,7 +254,7 @@ cdef class FileStore(MsgStore):
                     if self.subjects.count == RESERVE_AT and self.msgs < 2 * RESERVE_AT:
                         # About every message has a subject of its own.
                         subjects_reserve(&self.subjects, stat.entries // self.msgs * RESERVE_AT)
-                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
+                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT, SCAN_READ)
             mdb.cursor_close(c)
             if rc == MDB_NOTFOUND:
                 return 0
@@ -257,13 +276,13 @@ cdef class FileStore(MsgStore):
         cdef uint64_t high = 0
         cdef int rc
         while high == 0 or low < high:
-            rc = mdb.cursor_open(txn, self.db.msgs_dbi, &c)
+            rc = cursor_open_trapped(txn, self.db.msgs_dbi, &c)
             if rc:
                 return rc
             key = seq_to_key(probe)
             k.size = 8
             k.data = &key
-            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE)
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE, 0)
             if rc == 0 and (k.size != 8 or key_to_seq(k.data) < probe):
                 rc = MDB_CORRUPTED
             if rc == 0:
@@ -306,10 +325,10 @@ cdef class FileStore(MsgStore):
         memset(key + n - 4, 0, 4)
         k.size = n
         k.data = key
-        rc = mdb.cursor_open(txn, self.store.w.meta_dbi, &c)
+        rc = cursor_open_trapped(txn, self.store.w.meta_dbi, &c)
         if rc:
             return False
-        rc = cursor_get_trapped(c, &k, &v, MDB_SET_KEY)
+        rc = cursor_get_trapped(c, &k, &v, MDB_SET_KEY, sizeof(head))
         if rc or v.size != sizeof(head):
             mdb.cursor_close(c)
             return False
@@ -318,7 +337,7 @@ cdef class FileStore(MsgStore):
             mdb.cursor_close(c)
             return False
         while parts < head.num_parts:
-            rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
+            rc = cursor_get_trapped(c, &k, &v, MDB_NEXT, WHOLE)
             if rc or k.size != n or memcmp(k.data, key, n - 4) != 0:
                 break
             self.store.note_read(v.data, v.size)
@@ -460,7 +479,7 @@ cdef class FileStore(MsgStore):
         cdef MDB_val key = k[0]
         cdef int rc
         if not damaged:
-            rc = cursor_get_trapped(self.cursor, k, v, MDB_SET_KEY)
+            rc = cursor_get_trapped(self.cursor, k, v, MDB_SET_KEY, WHOLE)
             if rc == 0 or rc == MDB_NOTFOUND:
                 return rc
         mdb.cursor_close(self.cursor)
@@ -468,12 +487,12 @@ cdef class FileStore(MsgStore):
         if not self.store.renew_read():
             return RECORD_NOT_NOW
         self.cursor_turn = self.store.turn
-        rc = mdb.cursor_open(txn, self.db.msgs_dbi, &self.cursor)
+        rc = cursor_open_trapped(txn, self.db.msgs_dbi, &self.cursor)
         if rc:
             self.cursor = NULL
             return RECORD_NOT_NOW
         k[0] = key
-        rc = cursor_get_trapped(self.cursor, k, v, MDB_SET_KEY)
+        rc = cursor_get_trapped(self.cursor, k, v, MDB_SET_KEY, WHOLE)
         if rc and rc != MDB_NOTFOUND:
             mdb.cursor_close(self.cursor)
             self.cursor = NULL
@@ -490,10 +509,13 @@ cdef class FileStore(MsgStore):
         out.subject = NULL
         if txn == NULL or self.db.msgs_dbi == 0:
             return RECORD_NOT_NOW
+        if self.cursor != NULL and self.cursor_turn != self.store.turn:
+            rc = cursor_renew_trapped(txn, self.cursor)
+            if rc:
+                mdb.cursor_close(self.cursor)
+                self.cursor = NULL
         if self.cursor == NULL:
-            rc = mdb.cursor_open(txn, self.db.msgs_dbi, &self.cursor)
-        elif self.cursor_turn != self.store.turn:
-            rc = mdb.cursor_renew(txn, self.cursor)
+            rc = cursor_open_trapped(txn, self.db.msgs_dbi, &self.cursor)
         if rc:
             return RECORD_NOT_NOW
         if self.cursor_turn != self.store.turn:
@@ -501,7 +523,7 @@ cdef class FileStore(MsgStore):
             self.cursor_seq = 0
         rc = MDB_NOTFOUND
         if self.cursor_seq and seqset_next(&self.present, self.cursor_seq + 1) == seq:
-            rc = cursor_get_trapped(self.cursor, &k, &v, MDB_NEXT)
+            rc = cursor_get_trapped(self.cursor, &k, &v, MDB_NEXT, WHOLE)
         if rc != 0 or k.size != 8 or key_to_seq(k.data) != seq:
             key = seq_to_key(seq)
             k.size = 8

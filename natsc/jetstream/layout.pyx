@@ -77,10 +77,6 @@ cdef extern from *:
 
 crc_start()
 
-META_DB = b"meta"
-KEY_FORMAT = b"format"
-KEY_ID = b"id"
-
 
 cdef uint32_t crc32c(uint32_t crc, const char* p, size_t n) noexcept nogil:
     """CRC-32C (Castagnoli) of n bytes, continued from crc (0 to begin)."""

@@ -102,11 +102,20 @@ cdef struct mdb_t:
 
 cdef mdb_t mdb
 
-# LMDB ends the process where an assertion of its own fails, as it does on a page of nonsense. Set trap_assert as an
-# environment's handler, and these return MDB_CORRUPTED instead. What they interrupted (a cursor, a transaction) is then
-# good for nothing but closing, and after a write transaction so is the environment.
+# What reads a store's pages does it in a trap: see lmdb.pyx. What was interrupted (a cursor, a transaction) is good for
+# nothing but closing, and after a write transaction so is the environment.
+cdef enum:
+    TRAPPED_ASSERT = -31001     # an assertion of LMDB failed: a page of nonsense
+    TRAPPED_FAULT = -31002      # a page can't be read
+
 ctypedef int (*trapped_fn)(void* arg) noexcept nogil
 cdef void trap_assert(MDB_env* env, const char* text) noexcept nogil
+cdef bint note_map(void* old, void* start, size_t size) noexcept nogil
 cdef int trapped(trapped_fn fn, void* arg) noexcept nogil
-cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op) noexcept nogil
+cdef int trapped_any(trapped_fn fn, void* arg) noexcept nogil
+cdef int find_map(MDB_env* env, MDB_dbi meta, char** start) noexcept nogil
+cdef int cursor_open_trapped(MDB_txn* txn, MDB_dbi dbi, MDB_cursor** c) noexcept nogil
+cdef int cursor_renew_trapped(MDB_txn* txn, MDB_cursor* c) noexcept nogil
+cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op, size_t touch) noexcept nogil
+cdef bint readable(const void* p, size_t n) noexcept nogil
 cdef uint64_t forks_seen() noexcept nogil

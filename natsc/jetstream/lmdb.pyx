@@ -4,10 +4,16 @@ The `lmdb` package exports LMDB's C functions from its extension module; opening
 that the package itself would use, without importing the package. Where there is none, a system library serves. So
 installing needs no compiler flags, and the storage worker needs no interpreter lock.
 
+A page of nonsense makes LMDB fail an assertion, which would end the process, or lead it to read where nothing is; and a
+page that the disk doesn't give, or that lies behind the end of a file that was cut off, is a fault of the processor.
+trapped() runs a function and turns both into a return value. So whatever reads a store does it in a trap, and touches
+there what it will read afterwards. Nothing in a trap may hold the interpreter's lock only for a while, own a Python
+object or lock anything, for it may end anywhere.
+
 An environment must not be used in a process forked from the one that opened it: forks_seen() tells a child.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint64_t, uintptr_t
 
 cdef extern from "dlfcn.h" nogil:
     void* dlopen(const char* path, int flags)
@@ -21,30 +27,125 @@ cdef extern from "pthread.h" nogil:
 
 cdef extern from *:
     """
+    #include <pthread.h>
     #include <setjmp.h>
-    static __thread jmp_buf *natsc_trap;
+    #include <signal.h>
+    #include <stdint.h>
+    #include <stdio.h>
+    #include <string.h>
+    #include <unistd.h>
 
-    static void natsc_trap_spring(void) {
-        if (natsc_trap)
-            _longjmp(*natsc_trap, 1);
-    }
-    static int natsc_trapped(int (*fn)(void *), void *arg, int failed) {
+    enum { TRAP_ASSERT = 1, TRAP_FAULT = 2, MAPS_MAX = 64, BEYOND = 1 << 20 };
+
+    static __thread jmp_buf *natsc_trap;
+    static __thread int natsc_trap_any;         /* the map isn't known yet: any fault is taken for one of ours */
+    static struct { uintptr_t start, end; } natsc_maps[MAPS_MAX];
+    static struct sigaction natsc_before[2];     /* of SIGBUS and SIGSEGV */
+
+    static int natsc_trapped(int (*fn)(void *), void *arg, int any, int on_assert, int on_fault) {
         jmp_buf here, *outer = natsc_trap;
-        int rc;
-        if (_setjmp(here)) {
-            natsc_trap = outer;
-            return failed;
+        int rc = _setjmp(here);
+        if (rc == 0) {
+            natsc_trap = &here;
+            natsc_trap_any = any;
+            rc = fn(arg);
+        } else {
+            rc = rc == TRAP_ASSERT ? on_assert : on_fault;
         }
-        natsc_trap = &here;
-        rc = fn(arg);
         natsc_trap = outer;
+        natsc_trap_any = 0;
         return rc;
     }
+    static void natsc_trap_assert(void) {
+        if (natsc_trap)
+            _longjmp(*natsc_trap, TRAP_ASSERT);
+    }
+    /* Whether an address lies in a store's map, or so close behind it that an offset of nonsense leads there. */
+    static int natsc_in_maps(uintptr_t p) {
+        for (int i = 0; i < MAPS_MAX; i++) {
+            uintptr_t start = __atomic_load_n(&natsc_maps[i].start, __ATOMIC_SEQ_CST);
+            if (start && p >= start && p < __atomic_load_n(&natsc_maps[i].end, __ATOMIC_SEQ_CST) + BEYOND)
+                return 1;
+        }
+        return 0;
+    }
+    /* A fault of ours goes back to who set the trap. Any other, and ours outside of a trap, is left to whoever was
+       there before: the instruction faults again when this returns. */
+    static void natsc_on_fault(int sig, siginfo_t *info, void *context) {
+        static const char text[] = "natsc: reading the store's data file failed outside of a check: the file was cut "
+                                   "off, or the disk can't be read\\n";
+        static int told[2];
+        struct sigaction next;
+        int which = sig == SIGSEGV;
+        int ours = info->si_code > 0 && (natsc_trap_any || natsc_in_maps((uintptr_t)info->si_addr));
+        (void)context;
+        if (ours && natsc_trap)
+            _longjmp(*natsc_trap, TRAP_FAULT);
+        if (ours && !told[which] && write(2, text, sizeof text - 1) < 0)
+            ours = 0;
+        next = natsc_before[which];
+        if (told[which]++)              /* they handed it back */
+            next.sa_handler = SIG_DFL, next.sa_flags = 0;
+        sigaction(sig, &next, NULL);
+    }
+    static void natsc_watch_faults(void) {
+        struct sigaction ours, now;
+        memset(&ours, 0, sizeof ours);
+        ours.sa_sigaction = natsc_on_fault;
+        ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+        sigemptyset(&ours.sa_mask);
+        for (int i = 0; i < 2; i++) {
+            int sig = i ? SIGSEGV : SIGBUS;
+            sigaction(sig, NULL, &now);
+            if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != natsc_on_fault)
+                sigaction(sig, &ours, &natsc_before[i]);
+        }
+    }
+    /* Take note of a map that was made, moved (from old) or, with size 0, is given up. 0 where there are too many. */
+    static int natsc_note_map(void *old, void *start, size_t size) {
+        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+        int i, at = -1;
+        pthread_mutex_lock(&lock);
+        for (i = MAPS_MAX - 1; i >= 0; i--)
+            if (natsc_maps[i].start == (uintptr_t)old)
+                at = i;
+        if (at >= 0) {
+            __atomic_store_n(&natsc_maps[at].start, 0, __ATOMIC_SEQ_CST);
+            __atomic_store_n(&natsc_maps[at].end, (uintptr_t)start + size, __ATOMIC_SEQ_CST);
+            if (size)
+                __atomic_store_n(&natsc_maps[at].start, (uintptr_t)start, __ATOMIC_SEQ_CST);
+        }
+        pthread_mutex_unlock(&lock);
+        return at >= 0;
+    }
+    /* Whether n bytes at p lie in a map. They are touched, up to most of them: call it in a trap. */
+    static int natsc_readable(const void *p, size_t n, size_t most) {
+        const volatile char *at = (const volatile char *)p;
+        size_t i;
+        for (i = 0; i < MAPS_MAX; i++)
+            if (natsc_maps[i].start && (uintptr_t)p >= natsc_maps[i].start && (uintptr_t)p < natsc_maps[i].end)
+                break;
+        if (i == MAPS_MAX || n > natsc_maps[i].end - (uintptr_t)p)
+            return 0;
+        if (most > n)
+            most = n;
+        for (i = 0; i < most; i += 4096)
+            (void)at[i];
+        if (most)
+            (void)at[most - 1];
+        return 1;
+    }
     """
-    void natsc_trap_spring() noexcept nogil
-    int natsc_trapped(trapped_fn fn, void* arg, int failed) noexcept nogil
+    int natsc_trapped(trapped_fn fn, void* arg, bint any, int on_assert, int on_fault) noexcept nogil
+    void natsc_watch_faults() noexcept nogil
+    void natsc_trap_assert() noexcept nogil
+    bint natsc_note_map(void* old, void* start, size_t size) noexcept nogil
+    bint natsc_readable(const void* p, size_t n, size_t most) noexcept nogil
 
 SYSTEM_LIBRARIES = ("liblmdb.so.0", "liblmdb.so", "liblmdb.dylib")
+
+cdef enum:
+    KEY_SIZE_MAX = 511
 
 cdef uint64_t forks = 0
 cdef bint loaded = False
@@ -62,34 +163,131 @@ cdef uint64_t forks_seen() noexcept nogil:
 
 cdef void trap_assert(MDB_env* env, const char* text) noexcept nogil:
     """Called by LMDB before it ends the process."""
-    natsc_trap_spring()
+    natsc_trap_assert()
 
 
-cdef int trapped(trapped_fn fn, void* arg) noexcept nogil:
-    """fn(arg), or MDB_CORRUPTED where an assertion of LMDB's failed in it."""
-    return natsc_trapped(fn, arg, MDB_CORRUPTED)
+cdef bint note_map(void* old, void* start, size_t size) noexcept nogil:
+    """A store's map was made (old NULL), moved or, with size 0, given up. False where there are too many of them."""
+    return natsc_note_map(old, start, size)
 
 
-cdef struct get_t:
+cdef struct call_t:
+    MDB_txn* txn
+    MDB_dbi dbi
     MDB_cursor* cursor
     MDB_val* key
     MDB_val* value
     int op
+    size_t touch
+    char* found
+
+
+cdef int trapped(trapped_fn fn, void* arg) noexcept nogil:
+    """fn(arg), or TRAPPED_*: what happened in it."""
+    return natsc_trapped(fn, arg, False, TRAPPED_ASSERT, TRAPPED_FAULT)
+
+
+cdef int trapped_any(trapped_fn fn, void* arg) noexcept nogil:
+    """trapped, where the map isn't known to note_map yet. Not for much: any fault in fn is taken for a page's."""
+    natsc_watch_faults()
+    return natsc_trapped(fn, arg, True, TRAPPED_ASSERT, TRAPPED_FAULT)
+
+
+cdef int call_find_map(void* arg) noexcept nogil:
+    cdef call_t* a = <call_t*>arg
+    cdef MDB_stat stat
+    cdef MDB_val k, v
+    cdef uintptr_t page
+    cdef int rc = mdb.stat(a.txn, a.dbi, &stat)
+    if rc == 0:
+        k.size = 6
+        k.data = b"format"
+        rc = mdb.get(a.txn, a.dbi, &k, &v)
+    if rc == 0:
+        # A small value lies in its page, and a page begins with its number.
+        page = <uintptr_t>v.data & ~<uintptr_t>(stat.psize - 1)
+        a.found = <char*>page - (<size_t*>page)[0] * stat.psize
+    return rc
+
+
+cdef int find_map(MDB_env* env, MDB_dbi meta, char** start) noexcept nogil:
+    """Where the map of an environment with a meta database is, which LMDB doesn't tell. 0 or an error."""
+    cdef call_t a
+    cdef int rc
+    a.dbi = meta
+    rc = mdb.txn_begin(env, NULL, MDB_RDONLY, &a.txn)
+    if rc:
+        return rc
+    rc = trapped_any(&call_find_map, &a)
+    mdb.txn_abort(a.txn)
+    start[0] = a.found
+    return rc
+
+
+cdef int call_open(void* arg) noexcept nogil:
+    cdef call_t* a = <call_t*>arg
+    return mdb.cursor_open(a.txn, a.dbi, &a.cursor)
+
+
+cdef int call_renew(void* arg) noexcept nogil:
+    cdef call_t* a = <call_t*>arg
+    return mdb.cursor_renew(a.txn, a.cursor)
 
 
 cdef int call_get(void* arg) noexcept nogil:
-    cdef get_t* g = <get_t*>arg
-    return mdb.cursor_get(g.cursor, g.key, g.value, g.op)
+    cdef call_t* a = <call_t*>arg
+    cdef int rc = mdb.cursor_get(a.cursor, a.key, a.value, a.op)
+    if rc == 0 and not (natsc_readable(a.key.data, a.key.size, KEY_SIZE_MAX)
+                        and natsc_readable(a.value.data, a.value.size, a.touch)):
+        return MDB_CORRUPTED
+    return rc
 
 
-cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op) noexcept nogil:
-    """mdb_cursor_get. After anything but 0 and MDB_NOTFOUND the cursor must be closed."""
-    cdef get_t g
-    g.cursor = c
-    g.key = k
-    g.value = v
-    g.op = op
-    return natsc_trapped(&call_get, &g, MDB_CORRUPTED)
+cdef int call_readable(void* arg) noexcept nogil:
+    cdef MDB_val* v = <MDB_val*>arg
+    return 0 if natsc_readable(v.data, v.size, v.size) else MDB_CORRUPTED
+
+
+cdef int cursor_open_trapped(MDB_txn* txn, MDB_dbi dbi, MDB_cursor** c) noexcept nogil:
+    """mdb_cursor_open. After an error there is no cursor."""
+    cdef call_t a
+    cdef int rc
+    a.txn = txn
+    a.dbi = dbi
+    a.cursor = NULL
+    rc = trapped(&call_open, &a)
+    c[0] = a.cursor if rc == 0 else NULL
+    return rc
+
+
+cdef int cursor_renew_trapped(MDB_txn* txn, MDB_cursor* c) noexcept nogil:
+    """mdb_cursor_renew. After an error the cursor must be closed."""
+    cdef call_t a
+    a.txn = txn
+    a.cursor = c
+    return trapped(&call_renew, &a)
+
+
+cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op, size_t touch) noexcept nogil:
+    """mdb_cursor_get in a read transaction. After anything but 0 and MDB_NOTFOUND the cursor must be closed.
+
+    With 0 the key, and of the value the first touch bytes, can be read.
+    """
+    cdef call_t a
+    a.cursor = c
+    a.key = k
+    a.value = v
+    a.op = op
+    a.touch = touch
+    return trapped(&call_get, &a)
+
+
+cdef bint readable(const void* p, size_t n) noexcept nogil:
+    """Whether n bytes in a store's map can be read."""
+    cdef MDB_val v
+    v.data = <void*>p
+    v.size = n
+    return trapped(&call_readable, &v) == 0
 
 
 def package_libraries() -> list[str]:

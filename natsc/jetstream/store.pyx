@@ -15,14 +15,15 @@ import os
 
 from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from natsc.jetstream.failpoint cimport FAIL_STORE_FORMATTED, FAIL_STORE_MADE, failpoint
 from natsc.jetstream.layout cimport MAX_KEY, STORE_FORMAT, state_head_t
-from natsc.jetstream.layout import KEY_FORMAT, KEY_ID, META_DB, stream_name
-from natsc.jetstream.lmdb cimport (MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUND, MDB_NOTLS, MDB_RDONLY, MDB_SET_RANGE,
-                                   MDB_CORRUPTED, MDB_cursor, MDB_envinfo, MDB_txn, MDB_val, cursor_get_trapped,
-                                   forks_seen, mdb, trap_assert)
+from natsc.jetstream.layout import stream_name
+from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUND, MDB_NOTLS, MDB_RDONLY,
+                                   MDB_SET_RANGE, TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_envinfo, MDB_txn, MDB_val,
+                                   cursor_get_trapped, cursor_open_trapped, find_map, forks_seen, mdb, note_map,
+                                   trap_assert, trapped_any)
 from natsc.jetstream.lmdb import load as load_lmdb
 from natsc.jetstream.worker cimport (OP_META_DELETE, OP_META_PUT, UNIT_SHIFT, bell_clear_done, op_put, streamdb_t,
                                      worker_durable, worker_evict, worker_failed, worker_free, worker_lock_map, worker_new,
@@ -36,10 +37,67 @@ DIRECTORY = "natsc"         # below the store directory
 MAP_SIZE = 64 << 30         # to begin with: address space, not disk
 MAP_SIZE_MIN = 256 << 20
 MAX_DBS = 16384             # two a stream, and meta
+UNFINISHED_MAX = 65536      # a data file without an id beside it isn't larger
+
+# LMDB's first two pages, as far as they are checked here: offsets.
+LMDB_MAGIC = b"\xde\xc0\xef\xbe\x01\0\0\0"
+META_FLAGS = 10
+META_MAGIC = 16
+META_PAGE_SIZE = 40
+META_TXN = 144
+META_SIZE = 152
 
 cdef enum:
+    ID_SIZE = 16
     PAGE = 4096
     GIVE_BACK_BYTES = 16777216  # hand the map's pages back after that much was read
+    WHOLE = 1 << 31
+
+
+cdef struct meta_t:
+    worker_t* w
+    uint32_t version
+    char id[16]             # of a new store; then that of the store
+
+
+cdef int meta_open(void* arg) noexcept nogil:
+    """Open the meta database and read format and id, or write them in a new store."""
+    cdef meta_t* m = <meta_t*>arg
+    cdef MDB_txn* txn
+    cdef MDB_val k, v
+    cdef int rc = mdb.txn_begin(m.w.env, NULL, 0, &txn)
+    if rc:
+        return rc
+    m.version = STORE_FORMAT
+    rc = mdb.dbi_open(txn, b"meta", MDB_CREATE, &m.w.meta_dbi)
+    if rc == 0:
+        k.size = 6
+        k.data = b"format"
+        rc = mdb.get(txn, m.w.meta_dbi, &k, &v)
+        if rc == MDB_NOTFOUND:
+            v.size = 4
+            v.data = &m.version
+            rc = mdb.put(txn, m.w.meta_dbi, &k, &v, 0)
+            k.size = 2
+            k.data = b"id"
+            v.size = ID_SIZE
+            v.data = m.id
+            if rc == 0:
+                rc = mdb.put(txn, m.w.meta_dbi, &k, &v, 0)
+        elif rc == 0:
+            memset(&m.version, 0, 4)
+            memcpy(&m.version, v.data, min(v.size, <size_t>4))
+            k.size = 2
+            k.data = b"id"
+            rc = mdb.get(txn, m.w.meta_dbi, &k, &v)
+            if rc == 0 and v.size != ID_SIZE:
+                rc = MDB_CORRUPTED
+            if rc == 0:
+                memcpy(m.id, v.data, ID_SIZE)
+    if rc:
+        mdb.txn_abort(txn)
+        return rc
+    return mdb.txn_commit(txn)
 
 
 class StoreError(Exception):
@@ -52,6 +110,10 @@ class ForeignStoreError(StoreError):
 
 def lmdb_text(int rc) -> str:
     """What an error of LMDB or the operating system says."""
+    if rc == TRAPPED_ASSERT:
+        return "a page of the data file is damaged"
+    if rc == TRAPPED_FAULT:
+        return "a page of the data file can't be read"
     return mdb.strerror(rc).decode("utf-8", "replace")
 
 
@@ -93,6 +155,49 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
+def data_path(directory: str) -> str:
+    return os.path.join(directory, "data.mdb")
+
+
+def kept_id(directory: str) -> str | None:
+    """The id that a store of that directory has, None of a new one. Raises StoreError where its data are gone."""
+    try:
+        with open(os.path.join(directory, "id"), encoding="ascii", errors="replace") as file:
+            kept = file.read().strip()
+    except FileNotFoundError:
+        return None
+    path = data_path(directory)
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        raise StoreError(f"the data file {path!r} of the store {kept} is gone or empty. Bring it back from a backup; "
+                         f"or move {directory!r} away to begin anew, with nothing in it")
+    return kept
+
+
+def check_meta_pages(directory: str, *, strict: bool) -> None:
+    """Check the two pages with which LMDB's file begins, which have no checksum. Raises StoreError.
+
+    Transaction n writes page n % 2, so the two numbers differ by one; not strict: they may differ by more, for after a
+    power failure an unsynced file has either page or none. The file's length tells nothing: pages at its end that are
+    free may never have been written.
+    """
+    path = data_path(directory)
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return
+    with open(path, "rb") as file:
+        data = file.read(2 * 65536)
+    page_size = int.from_bytes(data[META_PAGE_SIZE:META_PAGE_SIZE + 4], "little")
+    ids = []
+    for number in range(2):
+        page = data[number * page_size:][:META_SIZE] if page_size in (4096, 8192, 16384, 32768, 65536) else b""
+        if (len(page) < META_SIZE or page[META_MAGIC:META_MAGIC + 8] != LMDB_MAGIC or page[META_FLAGS] != 8
+                or int.from_bytes(page[META_PAGE_SIZE:META_PAGE_SIZE + 4], "little") != page_size):
+            raise StoreError(f"page {number} of the data file {path!r} is damaged: it doesn't begin as LMDB's do")
+        ids.append(int.from_bytes(page[META_TXN:META_TXN + 8], "little"))
+    if ids != [0, 0] and (ids[0] % 2 != 0 or ids[1] % 2 != 1 or (strict and abs(ids[0] - ids[1]) != 1)):
+        raise StoreError(f"page 0 or 1 of the data file {path!r} is damaged: they are of transactions {ids[0]} and "
+                         f"{ids[1]}")
+
+
 cdef class Store:
     """The environment of a store directory, and its worker.
 
@@ -115,7 +220,6 @@ cdef class Store:
                 "does not read: start nats-server on it and run 'nats account backup' (or, for one stream, "
                 "'nats stream backup'), move its 'jetstream' directory away, then run 'nats account restore' on natsc")
         self.directory = os.path.join(os.path.abspath(store_dir), DIRECTORY)
-        made = not os.path.exists(os.path.join(self.directory, "data.mdb"))
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         self.lock_fd = lock_directory(self.directory)
         self.forks = forks_seen()
@@ -126,13 +230,23 @@ cdef class Store:
             self.w.hot_units = max(hot_bytes >> UNIT_SHIFT, 1)
             self.w.nosync = sync_interval_ns != 0
             self.w.sync_interval_ns = max(sync_interval_ns, 0)
+            known_id = kept_id(self.directory)
+            try:
+                check_meta_pages(self.directory, strict=sync_interval_ns == 0)
+            except StoreError:
+                if known_id is not None or os.path.getsize(data_path(self.directory)) > UNFINISHED_MAX:
+                    raise
+                # Its making was interrupted: nobody has stored anything yet.
+                os.replace(data_path(self.directory), data_path(self.directory) + ".unfinished")
             self.open_env(map_size, MDB_NOTLS | (MDB_NOSYNC if self.w.nosync else 0))
             failpoint(FAIL_STORE_MADE)
             self.open_meta()
             failpoint(FAIL_STORE_FORMATTED)
-            if made:
-                sync_directory(self.directory)
-                sync_directory(os.path.dirname(self.directory))
+            if known_id is None:
+                self.keep_id(sync_interval_ns >= 0)
+            elif known_id != self.store_id:
+                raise StoreError(f"the data file in {self.directory!r} is that of another store: its id is "
+                                 f"{self.store_id}, and the file 'id' says {known_id}")
             rc = worker_start(self.w)
             if rc:
                 raise StoreError(f"can't start the storage worker: {os.strerror(rc)}")
@@ -170,50 +284,41 @@ cdef class Store:
 
     def open_meta(self) -> None:
         """Open the meta database; a new store gets its format and its id, an old one must have a known format."""
-        cdef MDB_txn* txn
-        cdef MDB_val k, v
-        cdef uint32_t version = STORE_FORMAT
-        cdef int rc = mdb.txn_begin(self.env, NULL, 0, &txn)
-        cdef bytes key = KEY_FORMAT
-        cdef bytes meta = META_DB
-        cdef bytes new_id = os.urandom(16)
+        cdef meta_t m
+        cdef bytes new_id = os.urandom(ID_SIZE)
+        cdef int rc
+        m.w = self.w
+        memcpy(m.id, <char*>new_id, ID_SIZE)
+        rc = trapped_any(&meta_open, &m)
+        if rc in (TRAPPED_ASSERT, TRAPPED_FAULT):
+            self.w.stuck = True
+        elif rc == 0:
+            rc = find_map(self.env, self.w.meta_dbi, &self.w.map)
+        if rc == 0 and m.version != STORE_FORMAT:
+            raise StoreError(
+                f"the store {self.directory!r} has format {m.version}, and this natsc knows {STORE_FORMAT}")
         if rc:
             raise StoreError(f"can't open the store {self.directory!r}: {lmdb_text(rc)}")
-        rc = mdb.dbi_open(txn, meta, MDB_CREATE, &self.w.meta_dbi)
-        k.size = len(key)
-        k.data = <char*>key
-        if rc == 0:
-            rc = mdb.get(txn, self.w.meta_dbi, &k, &v)
-        if rc == 0:
-            if v.size == 4:
-                memcpy(&version, v.data, 4)
-            if v.size != 4 or version != STORE_FORMAT:
-                mdb.txn_abort(txn)
-                raise StoreError(
-                    f"the store {self.directory!r} has format {version}, and this natsc knows {STORE_FORMAT}")
-        elif rc == MDB_NOTFOUND:
-            v.size = 4
-            v.data = &version
-            rc = mdb.put(txn, self.w.meta_dbi, &k, &v, 0)
-            key = KEY_ID
-            k.size = len(key)
-            k.data = <char*>key
-            v.size = 16
-            v.data = <char*>new_id
-            if rc == 0:
-                rc = mdb.put(txn, self.w.meta_dbi, &k, &v, 0)
-        key = KEY_ID
-        k.size = len(key)
-        k.data = <char*>key
-        if rc == 0:
-            rc = mdb.get(txn, self.w.meta_dbi, &k, &v)
-        if rc:
-            mdb.txn_abort(txn)
-            raise StoreError(f"can't read the store {self.directory!r}: {lmdb_text(rc)}")
-        self.store_id = (<char*>v.data)[:v.size].hex()
-        rc = mdb.txn_commit(txn)
-        if rc:
-            raise StoreError(f"can't write the store {self.directory!r}: {lmdb_text(rc)}")
+        if not note_map(NULL, self.w.map, self.w.map_size):
+            raise StoreError("too many stores are open in this process")
+        self.store_id = m.id[:ID_SIZE].hex()
+
+    def keep_id(self, durably: bool) -> None:
+        """Once the store is on disk, write its id beside it: should the data file be lost, that isn't taken for new."""
+        path = os.path.join(self.directory, "id")
+        if durably:
+            rc = mdb.env_sync(self.env, 1)
+            if rc:
+                raise StoreError(f"can't write the store {self.directory!r}: {lmdb_text(rc)}")
+        with open(path + ".new", "w") as file:
+            file.write(self.store_id + "\n")
+            file.flush()
+            if durably:
+                os.fsync(file.fileno())
+        os.rename(path + ".new", path)
+        if durably:
+            sync_directory(self.directory)
+            sync_directory(os.path.dirname(self.directory))
 
     # The loop.
 
@@ -434,17 +539,17 @@ cdef class Store:
         txn = self.read_txn()
         if txn == NULL:
             raise StoreError("the store can't be read")
-        rc = mdb.cursor_open(txn, dbi if dbi else self.w.meta_dbi, &c)
+        rc = cursor_open_trapped(txn, dbi if dbi else self.w.meta_dbi, &c)
         if rc == 0:
             k.size = len(prefix)
             k.data = <char*>prefix
-            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE if len(prefix) else MDB_NEXT)
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE if len(prefix) else MDB_NEXT, WHOLE)
             while rc == 0:
                 key = (<char*>k.data)[:k.size]
                 if not key.startswith(prefix):
                     break
                 found.append((key, (<char*>v.data)[:v.size]))
-                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
+                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT, WHOLE)
             mdb.cursor_close(c)
         self.end_reads()
         if rc and rc != MDB_NOTFOUND:
@@ -491,9 +596,11 @@ cdef class Store:
             if self.read != NULL:
                 mdb.txn_abort(self.read)
                 self.read = NULL
-            # After a failed assertion the write transaction still holds LMDB's lock: the environment is left as it is.
-            if self.env != NULL and worker_failed(self.w) != MDB_CORRUPTED:
+            # A write transaction that was interrupted still holds LMDB's lock: the environment is left as it is.
+            if self.env != NULL and not self.w.stuck:
                 mdb.env_close(self.env)
+                if self.w.map != NULL:
+                    note_map(self.w.map, NULL, 0)
             self.env = NULL
             worker_free(self.w)
             self.w = NULL

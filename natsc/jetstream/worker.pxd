@@ -109,6 +109,8 @@ cdef struct worker_t:
     const char* failed_in   # what failed
     bint running
     unsigned long thread
+    bint stuck              # a write transaction was interrupted: the environment can't be used or closed any more
+    char* map               # where it is, under map_lock; NULL = not known yet
     bint unmapped           # under map_lock: the map could not be made again, nothing can be read
     void* env_lock          # held while the worker is inside LMDB
     void* map_lock          # held by the loop while its read transaction is open, by the worker to resize the map

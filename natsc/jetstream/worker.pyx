@@ -30,7 +30,8 @@ from natsc.jetstream.failpoint cimport (FAIL_COMMIT_APPLIED, FAIL_COMMIT_BEGIN, 
                                         FAIL_ENLARGE, FAIL_SYNC, failpoint)
 from natsc.jetstream.layout cimport (STORE_FORMAT, crc32c, record_seal, record_t, seq_to_key, key_to_seq, state_head_t)
 from natsc.jetstream.lmdb cimport (MDB_APPEND, MDB_CREATE, MDB_MAP_FULL, MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE,
-                                   MDB_cursor, MDB_dbi, MDB_txn, MDB_val, mdb, trapped)
+                                   TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_dbi, MDB_txn, MDB_val, find_map, mdb,
+                                   note_map, trapped)
 
 cdef extern from *:
     """
@@ -111,12 +112,14 @@ cdef extern from *:
             free(m);
         }
     }
-    /* A thread that gets no signals: those are for the loop. */
+    /* A thread that gets no signals: those are for the loop. But its own faults are its own. */
     static int thread_start(unsigned long *thread, void *(*run)(void *), void *arg) {
         pthread_t t;
         sigset_t all, old;
         int rc;
         sigfillset(&all);
+        sigdelset(&all, SIGBUS);
+        sigdelset(&all, SIGSEGV);
         pthread_sigmask(SIG_SETMASK, &all, &old);
         rc = pthread_create(&t, NULL, run, arg);
         pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -668,6 +671,7 @@ cdef int apply_all(worker_t* w, MDB_txn* txn, uint64_t last) noexcept nogil:
 cdef int enlarge(worker_t* w) noexcept nogil:
     """Double the map. No transaction is open: not the worker's, and map_lock keeps the loop from having one."""
     cdef uint64_t size = w.map_size * 2
+    cdef char* moved
     cdef int rc
     if not space_left(size - w.map_size):
         return MDB_MAP_FULL
@@ -676,6 +680,10 @@ cdef int enlarge(worker_t* w) noexcept nogil:
     rc = mdb.env_set_mapsize(w.env, size)
     if rc == 0:
         w.map_size = size
+        rc = find_map(w.env, w.meta_dbi, &moved)
+    if rc == 0:
+        note_map(w.map, moved, size)
+        w.map = moved
     else:
         w.unmapped = True
     pthread_mutex_unlock(w.map_lock)
@@ -743,6 +751,7 @@ cdef void* worker_run(void* arg) noexcept nogil:
             w.taking = last
             rc = trapped(&commit_published, w)
             pthread_mutex_unlock(w.env_lock)
+            w.stuck = rc == TRAPPED_ASSERT or rc == TRAPPED_FAULT
             if rc:
                 fail(w, rc)
                 return NULL
