@@ -19,6 +19,7 @@ ROWS = (
     ("natsc.engine.client",),
     (
         "natsc.jetstream",
+        "natsc.jetstream.bell",
         "natsc.jetstream.failpoint",
         "natsc.jetstream.lmdb",
         "natsc.jetstream.layout",
