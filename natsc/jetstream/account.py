@@ -12,7 +12,7 @@ from natsc.jetstream.limits import AccountLimits
 from natsc.jetstream.memstore import MemStore
 from natsc.jetstream.stream import Usage
 from natsc.jetstream.stream_config import FILE, MEMORY, StreamConfig
-from natsc.jetstream.streams import ManagedStream, check_supported, raw
+from natsc.jetstream.streams import ManagedStream, raw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,6 @@ class AccountJetStream:
         return self.by_name.get(name)
 
     def create_stream(self, config: StreamConfig) -> ManagedStream:
-        check_supported(config)
         if config.name in self.restoring:
             raise ApiError(errors.STREAM_NAME_EXIST)
         stream = self.open_stream(config, self.now())
@@ -195,7 +194,6 @@ class AccountJetStream:
             self.service.api_errors += 1
 
     def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
-        check_supported(config)
         if config.name in self.restoring:
             raise ApiError(errors.STREAM_NAME_EXIST_RESTORE_FAILED)
         from natsc.jetstream.restore import Restore as Begun

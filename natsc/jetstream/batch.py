@@ -10,10 +10,13 @@ from natsc.jetstream import advisories, rare
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.api_request import header
+from natsc.jetstream.stream_config import FILE
 from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER, level_too_high
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from natsc.clock import Timer
     from natsc.jetstream.streams import ManagedStream
 
@@ -21,19 +24,71 @@ if TYPE_CHECKING:
 
 ID, SEQUENCE, COMMIT = "Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"
 _NS = 1_000_000_000
-_ID_MAX = 64
-_PER_STREAM, _IN_ALL, _SIZE, _TIMEOUT_NS = 50, 1000, 1000, 10 * _NS
+ID_MAX = 64
+TIMEOUT_NS = 10 * _NS
+_PER_STREAM, _IN_ALL, _SIZE = 50, 1000, 1000
+
+
+class Expiry:
+    """Calls back once nothing has pushed it back for so long."""
+
+    __slots__ = ("_callback", "_clock", "_due", "_stream", "_timeout_ns", "_timer")
+
+    def __init__(self, stream: ManagedStream, timeout_ns: int, callback: Callable[[], object]) -> None:
+        self._stream = stream
+        self._clock = stream.owner.clock
+        self._timeout_ns = timeout_ns
+        self._callback = callback
+        self._timer: Timer | None = None
+        self._due = 0
+        self.push_back()
+
+    def push_back(self) -> None:
+        self._due = self._clock.now_ns() + self._timeout_ns
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._timeout_ns / _NS, self._fire)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _fire(self) -> None:
+        left = self._due - self._clock.now_ns()
+        if left > 0:
+            self._timer = self._clock.call_later(left / _NS, self._fire)
+            return
+        self._callback()
+        self._stream.engine.end_turn()
+
+
+def check_room(stream: ManagedStream, message: Message) -> None:
+    """What is looked at before all else: is there room for the message at all? Raises ApiError."""
+    subject, headers, body = message
+    config = stream.config
+    if config.sealed:
+        raise ApiError(errors.STREAM_SEALED)
+    server, account = stream.owner.service.space, stream.owner.space
+    if config.storage == FILE:
+        in_server, in_account = (server.storage, server.max_storage), (account.storage, account.max_storage)
+    else:
+        in_server, in_account = (server.memory, server.max_memory), (account.memory, account.max_memory)
+    if 0 <= in_server[1] < in_server[0]:
+        raise ApiError(errors.INSUFFICIENT_RESOURCES)
+    if 0 <= in_account[1] < in_account[0] + stream.stored_size(len(subject), len(headers), len(body)):
+        raise ApiError(errors.ACCOUNT_RESOURCES_EXCEEDED)
+    if 0 <= config.max_msg_size < len(headers) + len(body):
+        raise ApiError(errors.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
 
 
 class Batch:
     """One that isn't committed yet."""
 
-    __slots__ = ("messages", "seq", "timer")
+    __slots__ = ("expiry", "messages", "seq")
 
-    def __init__(self) -> None:
+    def __init__(self, expiry: Expiry) -> None:
         self.messages: list[Message] = []
         self.seq = 0
-        self.timer: Timer | None = None
+        self.expiry = expiry
 
 
 class Batches:
@@ -46,7 +101,7 @@ class Batches:
         self.size_max: int = limits.max_batch_size or _SIZE
         self.per_stream: int = limits.max_batch_inflight_per_stream or _PER_STREAM
         self.in_all: int = limits.max_batch_inflight_total or _IN_ALL
-        self.timeout_ns: int = limits.max_batch_timeout or _TIMEOUT_NS
+        self.timeout_ns: int = limits.max_batch_timeout or TIMEOUT_NS
 
     def take(self, batch_id: str, message: Message, reply: bytes) -> None:
         """A message of a batch: keeps it, or stores the whole batch, and answers."""
@@ -64,12 +119,11 @@ class Batches:
             self._drop(batch_id)
 
     def _take(self, batch_id: str, message: Message, reply: bytes) -> bool:
-        stream, (subject, headers, body) = self.stream, message
-        if stream.config.sealed:
-            raise ApiError(errors.STREAM_SEALED)
-        if 0 <= stream.config.max_msg_size < len(headers) + len(body):
-            raise ApiError(errors.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
-        if len(batch_id.encode("utf-8", "surrogateescape")) > _ID_MAX:
+        subject, headers, body = message
+        check_room(self.stream, message)
+        if not self.stream.config.allow_atomic:
+            raise ApiError(errors.ATOMIC_PUBLISH_DISABLED)
+        if len(batch_id.encode("utf-8", "surrogateescape")) > ID_MAX:
             raise ApiError(errors.ATOMIC_PUBLISH_INVALID_BATCH_ID)
         number = header(headers, SEQUENCE) or ""
         if not number.isascii() or not number.isdigit():
@@ -86,6 +140,7 @@ class Batches:
                 self._abandon(batch_id, advisories.BATCH_UNSUPPORTED)
                 raise ApiError(errors.REQUIRED_API_LEVEL)
             headers = rare.without(headers, REQUIRED_LEVEL_HEADER)
+        batch.expiry.push_back()
         batch.seq += 1
         if batch.seq != seq or (seq == 1 and at_end):
             self._abandon(batch_id, advisories.BATCH_INCOMPLETE)
@@ -96,7 +151,6 @@ class Batches:
         if not at_end:
             batch.messages.append((subject, headers, body))
         if commit is None:
-            self._arm(batch_id, batch)
             return False
         self._drop(batch_id)
         self._commit(batch_id, batch, reply, at_end)
@@ -113,26 +167,15 @@ class Batches:
             raise ApiError(errors.ATOMIC_PUBLISH_INCOMPLETE_BATCH)
         if len(self.open) >= self.per_stream or self.stream.owner.service.open_batches >= self.in_all:
             raise ApiError(errors.ATOMIC_PUBLISH_TOO_MANY_INFLIGHT)
-        batch = self.open[batch_id] = Batch()
+        expiry = Expiry(self.stream, self.timeout_ns, lambda: self._abandon(batch_id, advisories.BATCH_TIMEOUT))
+        batch = self.open[batch_id] = Batch(expiry)
         self.stream.owner.service.open_batches += 1
         return batch
-
-    def _arm(self, batch_id: str, batch: Batch) -> None:
-        """Gives the batch up where nothing more comes in time."""
-
-        def expire() -> None:
-            self._abandon(batch_id, advisories.BATCH_TIMEOUT)
-            self.stream.engine.end_turn()
-
-        if batch.timer is not None:
-            batch.timer.cancel()
-        batch.timer = self.stream.owner.clock.call_later(self.timeout_ns / _NS, expire)
 
     def _drop(self, batch_id: str) -> None:
         batch = self.open.pop(batch_id)
         self.stream.owner.service.open_batches -= 1
-        if batch.timer is not None:
-            batch.timer.cancel()
+        batch.expiry.cancel()
 
     def _abandon(self, batch_id: str, reason: str) -> None:
         self._drop(batch_id)
@@ -143,7 +186,11 @@ class Batches:
         """Raises ApiError where one of the messages may not be stored: then none is."""
         stream = self.stream
         staged = Staged(stream)
-        checked = [staged.check(message) for message in batch.messages]
+        checked = []
+        for message in batch.messages:
+            if header(message[1], "Nats-Expected-Last-Msg-Id"):
+                raise ApiError(errors.ATOMIC_PUBLISH_UNSUPPORTED_HEADER_BATCH, header="Nats-Expected-Last-Msg-Id")
+            checked.append(staged.check(message))
         count = len(checked)
         for number, (subject, headers, body) in enumerate(checked, 1):
             more, answer = b"", b""
@@ -175,8 +222,6 @@ class Staged:
         if isinstance(prepared, int):
             raise ApiError(prepared)
         subject, headers, body, _ = prepared
-        if header(headers, "Nats-Expected-Last-Msg-Id"):
-            raise ApiError(errors.ATOMIC_PUBLISH_UNSUPPORTED_HEADER_BATCH, header="Nats-Expected-Last-Msg-Id")
         if (header(headers, "Nats-Expected-Stream") or stream.name) != stream.name:
             raise ApiError(errors.STREAM_NOT_MATCH)
         ttl = header(headers, "Nats-TTL")

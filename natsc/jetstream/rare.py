@@ -22,6 +22,8 @@ _NOT_WITH_COUNTERS = (
     "Nats-Expected-Last-Sequence", "Nats-Expected-Last-Subject-Sequence",
 )  # fmt: skip
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+FAST = b".$FI"
+_SERVICE_REPLY = b"_R_."
 _CLIENT_INFO = b"\r\nNats-Request-Info:"
 
 
@@ -37,10 +39,23 @@ def stripped(headers: bytes) -> bytes:
     return b"" if headers == _LINE + b"\r\n\r\n" else headers
 
 
+def fast_batch(headers: bytes, reply: bytes) -> bytes:
+    """The reply subject that makes a message part of a fast batch, b"" for none."""
+    if reply.endswith(FAST):
+        return reply if len(reply) > len(FAST) else b""
+    if not reply.startswith(_SERVICE_REPLY) or not (info := header(headers, "Nats-Request-Info")):
+        return b""
+    # It came over an import: who sent it says where it is to be answered.
+    try:
+        original = json.loads(info).get("reply") or ""
+    except (ValueError, AttributeError):
+        return b""
+    given = original.encode("utf-8", "surrogateescape") if isinstance(original, str) else b""
+    return given if given.endswith(FAST) and len(given) > len(FAST) else b""
+
+
 def refusal(headers: bytes, config: StreamConfig) -> int:
     """The number of the error that a rare header is answered with; 0 where the message may be stored."""
-    if not config.allow_atomic and header(headers, "Nats-Batch-Id"):
-        return errors.ATOMIC_PUBLISH_DISABLED
     increment = header(headers, "Nats-Incr")
     if increment and not config.allow_msg_counter:
         return errors.MESSAGE_INCR_DISABLED if _NUMBER.fullmatch(increment) else errors.MESSAGE_INCR_INVALID

@@ -81,6 +81,7 @@ class JetStream:
         self.ended = False
         self.broken: list[str] = []  # streams that couldn't be opened: 'account > stream'
         self.open_batches = 0  # atomic ones, of all streams
+        self.open_fast_batches = 0
         self.api_total = 0
         self.api_errors = 0
         self._doors: dict[str, list[Client]] = {}

@@ -45,7 +45,6 @@ cdef enum:
     ERR_INCR_PAYLOAD = 10170
     ERR_INCR_INVALID = 10171
     ERR_COUNTER_BROKEN = 10172
-    ERR_ATOMIC_PUBLISH_DISABLED = 10174
     REFUSED_DUPLICATE = 1   # no error: Stream.refused where the message's id is known already
 
 cdef class Stream
@@ -107,7 +106,7 @@ cdef class Stream(Visible):
     cdef bytes ack_prefix                   # {"stream":"S",["domain":"D",]"seq":
     cdef bytes ack_failure                  # the answer where the store fails before the message is durable
     cdef dedupe_t dedupe
-    cdef bytes last_msg_id
+    cdef readonly bytes last_msg_id
     cdef heap_t ttls                        # when messages with a TTL expire
     cdef bint expiry_armed
     cdef public dict scheduled              # subjects that have a schedule, None = messages can't be scheduled

@@ -158,7 +158,8 @@ cdef class Stream(Visible):
         if self.closed:
             return
         headers_scan(msg.payload, hdr_len, &h)
-        if h.rare or self.special or (hdr_len > 8 and msg.payload[8] != 13):
+        if h.rare or self.special or (hdr_len > 8 and msg.payload[8] != 13) or (
+                msg.reply != NULL and msg.reply_len > 4 and memcmp(msg.reply + msg.reply_len - 4, b".$FI", 4) == 0):
             self.ingest_special(m.subject[:m.subject_len], msg.payload[:hdr_len], msg.payload[hdr_len:msg.size],
                                 msg.reply[:msg.reply_len] if msg.reply != NULL else b"")
             return
@@ -185,7 +186,7 @@ cdef class Stream(Visible):
         elif err_code in (ERR_INCR_MISSING, ERR_COUNTER_BROKEN):
             if not self.check_headers(subject, len(subject), reply, n, &h):
                 return
-        elif err_code not in (ERR_INCR_DISABLED, ERR_INCR_PAYLOAD, ERR_INCR_INVALID, ERR_ATOMIC_PUBLISH_DISABLED):
+        elif err_code not in (ERR_INCR_DISABLED, ERR_INCR_PAYLOAD, ERR_INCR_INVALID):
             if not self.check_expected(subject, len(subject), reply, n, &h):
                 return
         self.refuse(reply, n, err_code, {})

@@ -1,7 +1,6 @@
 """A stream as the API sees it: its configuration and life, and what is asked about its messages.
 
-The path of a message is in natsc/jetstream/stream.pyx, which this extends. What of a configuration isn't had yet is
-refused here (check_supported), never ignored.
+The path of a message is in natsc/jetstream/stream.pyx, which this extends.
 """
 
 from __future__ import annotations
@@ -26,22 +25,12 @@ if TYPE_CHECKING:
     from natsc.jetstream.account import AccountJetStream
     from natsc.jetstream.batch import Batches
     from natsc.jetstream.consumer_config import ConsumerConfig
+    from natsc.jetstream.fastbatch import FastBatches
     from natsc.jetstream.schedules import Schedules
     from natsc.jetstream.sources import Sourcing
 
 _NS = 1_000_000_000
 CONSUMER_KEY = b"config/"
-# What is not had yet: (attribute of StreamConfig, how it is called).
-_MISSING = (
-    ("allow_batched", "fast batch publishing"),
-)  # fmt: skip
-
-
-def check_supported(config: StreamConfig) -> None:
-    """Raises ApiError for what natsc doesn't have yet."""
-    for attribute, what in _MISSING:
-        if getattr(config, attribute):
-            raise ApiError(errors.STREAM_INVALID_CONFIG, err=f"natsc does not support {what} yet")
 
 
 def stream_key(account: str, stream: str) -> bytes:
@@ -67,6 +56,7 @@ class ManagedStream(Stream):
         self.by_name: dict[str, Any] = {}
         self._timer: Timer | None = None
         self._batches: Batches | None = None
+        self._fast: FastBatches | None = None
         self._schedules: Schedules | None = None
         self.sourcing: Sourcing | None = None
         self._transform: Any = None
@@ -88,6 +78,7 @@ class ManagedStream(Stream):
             self._republish = Transform(config.republish.src or ">", config.republish.dest)
         domain = self.owner.domain
         prefix = encode({"stream": config.name, **({"domain": domain} if domain else {})})[:-1] + b',"seq":'
+        self._ack_prefix = prefix
         failure = self._error(config.name, ApiError(errors.STREAM_STORE_FAILED, err="store failed"))
         special = (
             self._transform is not None
@@ -134,10 +125,10 @@ class ManagedStream(Stream):
             self.owner.meta_put(stream_key(self.account.name, self.name), encode(body))
 
     def update(self, config: StreamConfig) -> None:
-        check_supported(config)
         unread = (config.allow_msg_ttl and not self.config.allow_msg_ttl) or (
             config.allow_msg_schedules and not self.config.allow_msg_schedules
         )
+        self._close_batches(not config.allow_atomic, not config.allow_batched)
         self.configure(config)
         if unread:
             self.recover(self.owner.now())
@@ -179,8 +170,7 @@ class ManagedStream(Stream):
 
     def _leave(self) -> None:
         self.stop()
-        if self._batches is not None:
-            self._batches.close()
+        self._close_batches(True, True)
         self.owner.unlisten_direct(self)
         if self._schedules is not None:
             self._schedules.close()
@@ -191,20 +181,48 @@ class ManagedStream(Stream):
     # Messages on their way in
 
     def ingest_special(self, subject: bytes, headers: bytes, body: bytes, reply: bytes) -> None:
-        if self.config.allow_atomic and headers:
-            from natsc.jetstream.api_request import header
-            from natsc.jetstream.batch import ID, Batches
+        from natsc.jetstream import rare
 
-            batch_id = header(headers, ID)
-            if batch_id:
-                if self._batches is None:
-                    self._batches = Batches(self)
-                self._batches.take(batch_id, (subject, headers, body), reply)
-                return
+        part_of = rare.fast_batch(headers, reply)
+        if part_of:
+            if self._fast is None:
+                from natsc.jetstream.fastbatch import FastBatches
+
+                self._fast = FastBatches(self)
+            self._fast.take((subject, headers, body), reply, part_of)
+            return
+        batch_id = rare.header(headers, "Nats-Batch-Id") if headers else None
+        if batch_id:
+            if self._batches is None:
+                from natsc.jetstream.batch import Batches
+
+                self._batches = Batches(self)
+            self._batches.take(batch_id, (subject, headers, body), reply)
+            return
         super().ingest_special(subject, headers, body, reply)
 
+    def _close_batches(self, atomic: bool, fast: bool) -> None:
+        """Forgets the batches that are open."""
+        if atomic and self._batches is not None:
+            self._batches.close()
+        if fast and self._fast is not None:
+            self._fast.close()
+
     def answer_error(self, reply: bytes, error: ApiError) -> None:
-        self.answer_text(reply, self._error(self.name, error))
+        self.answer_text(reply, self.error_text(error))
+
+    def error_text(self, error: ApiError) -> bytes:
+        """A PubAck that tells an error."""
+        return self._error(self.name, error)
+
+    def ack_text(self, seq: int, more: bytes) -> bytes:
+        """A PubAck."""
+        return self._ack_prefix + b"%d" % seq + more + b"}"
+
+    def send_behind(self, reply: bytes, answer: bytes) -> None:
+        """Says something behind all that is stored, also where nothing is acknowledged."""
+        if reply:
+            self.outbox.reply_bytes(self.account, reply, answer, durable=self.config.storage == FILE)
 
     def on_special(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes] | int:
         return self.prepare(subject, headers, body, {}, {})

@@ -23,7 +23,7 @@ TIMEOUT_S = 5
 CONFIG = 'server_name: srv\njetstream {{ store_dir: "{}", max_mem: 1G, max_file: 10G }}\n'
 VARYING = {
     "created", "ts", "last_active", "timestamp", "id", "pinned_ts", "pause_remaining", "ack_time", "pause_until",
-    "pinned_client_id", "pinned_id", "first_ts", "last_ts",
+    "pinned_client_id", "pinned_id", "first_ts", "last_ts", "time",
 }  # fmt: skip
 
 
@@ -173,9 +173,9 @@ class Talk:
             self.expect()
 
 
-def start_both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+def start_both(tmp_path_factory: pytest.TempPathFactory, config: str = CONFIG) -> Iterator[list[Server]]:
     """For a fixture: natsc and nats-server, each with a store of its own."""
-    running = [Server(kind, CONFIG.format(tmp_path_factory.mktemp(kind))) for kind in ("natsc", "nats-server")]
+    running = [Server(kind, config.format(tmp_path_factory.mktemp(kind))) for kind in ("natsc", "nats-server")]
     yield running
     for server in running:
         server.close()

@@ -28,18 +28,6 @@ def create(client: Client, name: str, **config: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("config", "what"),
-    [
-        ({"allow_batched": True, "subjects": ["l.b"]}, "fast batch publishing"),
-    ],
-)
-def test_what_is_not_had_is_refused(server: Server, config: dict[str, Any], what: str) -> None:
-    with Client(server.port) as client:
-        error = create(client, "LACKING", **config)["error"]
-    assert error == {"code": 500, "err_code": 10052, "description": f"natsc does not support {what} yet"}
-
-
 def test_an_acknowledgement_means_on_disk(server: Server) -> None:
     config = json.loads(server.get("/jsz").body)["config"]
     assert config["sync_always"] is True
