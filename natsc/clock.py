@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, TimerHandle
+    from asyncio import AbstractEventLoop, Handle
     from collections.abc import Callable
 
     from natsc._core import Engine
@@ -45,7 +45,7 @@ class Clock:
         self._loop = loop
         self._timers: list[Timer] = []
         self._order = 0
-        self._handle: TimerHandle | None = None
+        self._handle: Handle | None = None
         self._due_ns = 0  # what _handle waits for; 0 = nothing
         self._wall_offset_ns = 0  # to the real time; while the clock stands, to the monotonic one
         self.settle: Callable[[], object] | None = None  # lets what waits for the disk happen; see advance()
@@ -125,7 +125,12 @@ class Clock:
     # The loop's side
 
     def _arm(self, when_ns: int) -> None:
-        if self._engine.frozen or (self._due_ns and self._due_ns <= when_ns):
+        if self._engine.frozen:
+            # What is due already only waits for the loop, and that goes on while the clock stands.
+            if when_ns <= self.now_ns() and self._handle is None:
+                self._handle = self._loop.call_soon(self._wake)
+            return
+        if self._due_ns and self._due_ns <= when_ns:
             return
         self._disarm()
         self._due_ns = when_ns

@@ -51,6 +51,7 @@ cdef class Consumer(PushingConsumer):
     cdef void work(self) noexcept
     cdef void take_purge(self) noexcept
     cdef void deliver_ready(self) noexcept
+    cdef uint64_t soon(self) noexcept
     cdef bint may_begin(self) noexcept
     cdef bint may_deliver(self) noexcept
     cdef int next_message(self, stored_t* m, next_t* c) noexcept

@@ -12,7 +12,7 @@ from typing import Any
 
 import nats
 import pytest
-from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType
+from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType, StreamSource
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
@@ -97,6 +97,19 @@ async def test_messages_expire(storage: StorageType) -> None:
         assert await it.messages() == 1
         it.advance(30)
         assert await it.messages() == 0
+
+
+async def test_a_clock_that_stands_holds_up_nobody(storage: StorageType) -> None:
+    async with asyncio.timeout(20), frozen() as f:
+        await f.js.add_stream(name="S", subjects=["s.*"], storage=storage)
+        for _ in range(5):
+            await asyncio.gather(*(f.js.publish("s.a", b"") for _ in range(1000)))
+        await f.js.add_stream(name="M", mirror=StreamSource(name="S"), storage=storage)
+        subscription = await f.js.subscribe("s.*", ordered_consumer=True)
+        for _ in range(5000):
+            await subscription.next_msg()
+        while await f.messages("M") < 5000:
+            await asyncio.sleep(0)
 
 
 async def test_time_to_live() -> None:

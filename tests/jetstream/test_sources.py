@@ -93,6 +93,13 @@ def test_a_mirror_has_what_its_origin_has(js: SourceWorld) -> None:
     assert [mirror.message(seq).time for seq in (1, 2, 3)] == [START_NS, START_NS, START_NS + SECOND]  # type: ignore[union-attr]
 
 
+def test_nothing_waits_for_a_clock_that_stands(js: SourceWorld) -> None:
+    js.fill(5000, "o.a")
+    mirror = js.mirror("M", "O")
+    js.advance(1)
+    assert mirror.state().messages == 5000
+
+
 def test_a_mirror_keeps_gaps(js: SourceWorld) -> None:
     js.fill(5, "o.a")
     for seq in (1, 3, 5):
