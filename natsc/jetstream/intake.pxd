@@ -39,6 +39,8 @@ cdef class Intake:
     cdef public str identity            # the identity of the stream that is read, "" = not known
     cdef bint transforms                # subjects are changed: see transform
     cdef bint kept_due                  # where it stands is to be written
+    cdef bint probing                   # whatever comes only says that the consumer is there: see probe
+    cdef bint probed                    # it has come
     cdef bint broken                    # reading can't go on
     cdef int refused                    # because of a message that couldn't be stored (Stream.refused); 0 = it was missed
     cdef dict refused_values

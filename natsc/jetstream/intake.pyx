@@ -170,21 +170,28 @@ cdef class Intake:
         self.broken = False
         self.sseq = sseq
         self.dseq = 0
-        self.last_ns = self.e.now_ns
+        if consumer:
+            self.last_ns = self.e.now_ns
+
+    def probe(self, bytes subject not None) -> None:
+        """Have on_probe called once something comes on subject. Raises ValueError."""
+        self.read(subject, b"", self.sseq)
+        self.probing = True
 
     def cancel(self) -> None:
         """Read nothing."""
         self.consumer = b""
+        self.probing = self.probed = False
         if self.client is not None:
             detach(self.e, self.client.c)
             self.client = None
 
-    @property
-    def reading(self) -> bool:
-        return self.client is not None
-
     cdef void take(self, match_t* m, msg_t* msg) noexcept:
         cdef origin_t o
+        if self.probing:
+            self.probed = True
+            job_post(self.e, &self.job)
+            return
         self.last_ns = self.e.now_ns
         if msg.hdr_len == msg.size and msg.size > 13 and memcmp(msg.payload, b"NATS/1.0 100 ", 13) == 0:
             self.take_control(msg)
@@ -349,6 +356,10 @@ cdef class Intake:
         """Reading has stopped: a message was missed, or (refused, an error's number) couldn't be stored."""
         raise NotImplementedError
 
+    def on_probe(self) -> None:
+        """Something has come to probe."""
+        raise NotImplementedError
+
     def keep(self) -> None:
         """Write where it stands: messages were stored this turn."""
         raise NotImplementedError
@@ -369,6 +380,9 @@ cdef class Intake:
         if self.kept_due:
             self.kept_due = False
             self.keep()
+        if self.probed:
+            self.cancel()
+            self.on_probe()
         if broken:
             self.on_broken(self.refused, self.refused_values)
         if self.due_ns and self.due_ns <= self.e.now_ns:

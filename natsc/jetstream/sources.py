@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 
+from natsc.config.gotext import quote
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.api_request import header, header_block
@@ -102,6 +103,7 @@ class Origin(Intake):
         self._level = 0
         self._config = ConsumerConfig()
         self._reply = b""
+        self._warned = ""
         self._inbox: Client | None = None
         self._transforms = [Transform(one.src, one.dest) for one in source.subject_transforms if one.dest]
         front, filters, dests = self.name.split(" ")
@@ -115,6 +117,10 @@ class Origin(Intake):
         return subject
 
     # Life
+
+    @property
+    def reading(self) -> bool:
+        return self._state == _READING
 
     def start(self) -> None:
         """Asks for a consumer, at the end of the turn, and goes on from there by itself."""
@@ -133,6 +139,8 @@ class Origin(Intake):
             self._ask()
         elif self._state == _ASKED:
             self._failed(None)
+            if self.source.consumer is not None:
+                self.probe(raw(self.source.consumer.deliver_subject))
         elif self._state == _READING:
             if self.now_ns - self.last_ns > SILENCE_NS:
                 self._retry()
@@ -143,11 +151,14 @@ class Origin(Intake):
         if refused:
             error = ApiError(refused, **values)
             if error.description not in _QUIET:
-                kind = "mirror message" if self.is_mirror else f'source "{self.name}"'
-                self.owner.warn(
-                    f"Error processing inbound {kind} for '{self.owner.account.name}' > '{self.sink.name}': "
-                    f"{error.description}"
-                )
+                what = "mirror message" if self.is_mirror else f"source {quote(self.name)}"
+                where = f"'{self.owner.account.name}' > '{self.sink.name}'"
+                self._warn(f"Error processing inbound {what} for {where}: {error.description}")
+        self._retry()
+
+    def on_probe(self) -> None:
+        # The consumer that didn't answer is alive: no need to wait longer.
+        self.fails = 0
         self._retry()
 
     def _retry(self) -> None:
@@ -284,11 +295,18 @@ class Origin(Intake):
             self._ask_for_less()
         else:
             error = found or self._setup_failed("invalid consumer create response")
-            self.owner.warn(
-                f"JetStream error response for stream {self.sink.name} create {'mirror' if self.is_mirror else 'source'} "
-                f"consumer {self.source.name}: {error.get('description')} ({error.get('err_code')})"
+            what = "mirror consumer" if self.is_mirror else f"source consumer {self.source.name}"
+            where = "" if self.is_mirror else f"stream {self.sink.name} "
+            self._warn(
+                f"JetStream error response for {where}create {what}: {error.get('description')} ({error.get('err_code')})"
             )
             self._failed(error)
+
+    def _warn(self, text: str) -> None:
+        """Logs a warning, but not the same one again and again."""
+        if text != self._warned:
+            self._warned = text
+            self.owner.warn(text)
 
     def _ask_for_less(self) -> None:
         """The origin's server is an older one."""
@@ -317,7 +335,7 @@ class Origin(Intake):
         else:
             if self.recreated or (identity and self.identity and identity != self.identity):
                 self.owner.warn(
-                    f'JetStream source stream "{self.source.name}" for stream '
+                    f"JetStream source stream {quote(self.source.name)} for stream "
                     f"'{self.owner.account.name} > {self.sink.name}' was recreated, resetting source state"
                 )
                 sseq = 0
@@ -328,7 +346,7 @@ class Origin(Intake):
         except ValueError as error:
             self._failed(self._setup_failed(str(error)))
             return
-        self.fails = 0
+        self.fails, self._warned = 0, ""
         self._state = _READING
         self.wake_at(self.now_ns + SILENCE_NS)
         self.lag = max(made.pending, 0)

@@ -315,6 +315,21 @@ def test_each_failure_is_waited_for_longer(js: SourceWorld) -> None:
     assert asked == [0, 40, 90, 150]
 
 
+def test_a_given_consumer_that_speaks_is_asked_at_once(js: SourceWorld) -> None:
+    durable = StreamConsumerSource()
+    durable.name, durable.deliver_subject = "C", "to.here"
+    resets: list[Received] = []
+    js.engine.subscribe(js.account(), b"$JS.API.CONSUMER.RESET.NONE.C", resets.append)
+    js.stream("S", sources=[source("NONE", consumer=durable)])
+    js.advance(6 * SECOND)  # the answer to a reset is waited for 5 s
+    assert len(resets) == 1
+    js.advance(SECOND)
+    assert len(resets) == 1
+    js.publish("to.here", b"", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n")
+    js.advance(0)
+    assert len(resets) == 2
+
+
 def test_silence_ends_in_a_new_consumer(js: SourceWorld) -> None:
     mirror = js.mirror("M", "O")
     js.fill(1, "o.a")
