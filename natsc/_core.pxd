@@ -39,6 +39,7 @@ cdef class Client:
     cdef readonly Engine engine
     cdef public object conn             # the net/ protocol object that carries it
     cdef object callback                # of an internal client: gets a Request
+    cdef tuple declined                 # of an internal client: what begins so is for others
     cdef public dict opts               # what CONNECT said
     cdef public str name
     cdef public str lang

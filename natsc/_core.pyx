@@ -16,19 +16,18 @@ Invariants
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
 
-from natsc.engine.account cimport (SUB_ADDED, Account, add_sub, close_client, free_graves, join_account, leave_account,
-                                   remove_sub, watches_notify)
+from natsc.engine.account cimport (SUB_ADDED, Account, add_sub, close_client, describe, free_graves, join_account,
+                                   leave_account, remove_sub, watches_notify)
 from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
 from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
                                   start_ping)
 from natsc.engine.close cimport READ_ERROR
 from natsc.engine.permissions cimport Permissions, may_subscribe, replies_free
-from natsc.engine.sublist cimport cache_count, cache_free, cache_init, sub_subject, sublist_init, sublist_match
+from natsc.engine.sublist cimport cache_count, cache_free, cache_init, sublist_init, sublist_match
 from natsc.engine.tail cimport drop_from_tail, keep_tail, reserve_tail, trim_tail
 from natsc.engine.timers cimport timer_cancel, timers_fire
 from natsc.engine.types cimport (KIND_CLIENT, KIND_SYSTEM, SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, SPECIAL_DENY,
@@ -401,13 +400,15 @@ cdef class Engine:
         msg.hdr_len = len(headers) if headers is not None else -1
         return publish_own(&self.e, &account.a, &msg)
 
-    def subscribe(self, Account account not None, bytes subject, callback) -> Client:
+    def subscribe(self, Account account not None, bytes subject, callback, *, tuple declined=()) -> Client:
         """Have callback called with a Request for each message on subject in account, at the end of its turn.
 
+        declined: beginnings of subjects that nobody is there for, as far as this subscription goes.
         Returns the internal client that holds the subscription; its close() ends it. Raises ValueError for a bad subject.
         """
         cdef Client h = self.new_client(account, True)
         h.callback = callback
+        h.declined = declined
         h.c.on_msg = collect_request
         self.internal_clients.add(h)
         if add_sub(&self.e, h.c, subject, len(subject), NULL, 0, b"1", 1) != SUB_ADDED:
@@ -490,8 +491,14 @@ cdef class Request:
 cdef void collect_request(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept with gil:
     """client_t.on_msg of Engine.subscribe: keep the message for the end of the turn."""
     cdef Client h = <Client>c.handle
-    cdef Request r = Request.__new__(Request)
+    cdef Request r
     cdef Py_ssize_t hdr = msg.hdr_len if msg.hdr_len > 0 else 0
+    cdef bytes start
+    for start in h.declined:
+        if m.subject_len >= len(start) and memcmp(m.subject, <const char*>start, len(start)) == 0:
+            e.declined = True
+            return
+    r = Request.__new__(Request)
     r.subject = m.subject[:m.subject_len]
     if msg.reply != NULL:
         r.reply = msg.reply[:msg.reply_len]
@@ -506,20 +513,6 @@ cdef void collect_request(engine_t* e, client_t* c, sub_t* s, client_t* src, mat
 cdef bint collect(sub_t* s, void* found) noexcept with gil:
     (<list>found).append((s.client.cid,) + describe(s)[:3])
     return True
-
-
-cdef tuple describe(sub_t* s):
-    """(subject, queue or None, sid, delivered, max)"""
-    cdef char[256] small
-    cdef Py_ssize_t n = sub_subject(s, small, 256)
-    cdef bytes subject
-    if n <= 256:
-        subject = small[:n]
-    else:
-        subject = PyBytes_FromStringAndSize(NULL, n)
-        sub_subject(s, <char*>subject, n)
-    return (subject, s.text[s.sid_len:s.sid_len + s.queue_len] if s.queue_len else None, s.text[:s.sid_len], s.delivered,
-            s.max_msgs)
 
 
 @cython.no_gc_clear     # __dealloc__ needs the engine

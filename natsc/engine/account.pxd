@@ -18,6 +18,7 @@ cdef enum sub_result_t:
 cdef sub_result_t add_sub(engine_t* e, client_t* c, const char* subject, Py_ssize_t n, const char* queue,
                           Py_ssize_t queue_len, const char* sid, Py_ssize_t sid_len) noexcept nogil
 cdef sub_t* find_sub(engine_t* e, client_t* c, const char* sid, Py_ssize_t sid_len) noexcept nogil
+cdef tuple describe(sub_t* s)
 cdef void remove_sub(engine_t* e, client_t* c, sub_t* s) noexcept nogil
 cdef void remove_all_subs(engine_t* e, client_t* c) noexcept nogil
 cdef void join_account(engine_t* e, client_t* c, account_t* a) noexcept nogil

@@ -8,10 +8,12 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
 from natsc.engine.buffer cimport mark_dirty
 from natsc.engine.hooks cimport hook_trace
 from natsc.engine.permissions cimport overlaps_denied
-from natsc.engine.sublist cimport (cache_lookup, sub_new, sublist_clear, sublist_insert, sublist_nodes,
+from natsc.engine.sublist cimport (cache_lookup, sub_new, sub_subject, sublist_clear, sublist_insert, sublist_nodes,
                                    sublist_remove)
 from natsc.engine.subject cimport has_wildcard
 from natsc.engine.types cimport (SLOW_CLOSING, SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_TRACE, account_t, client_t,
@@ -205,6 +207,20 @@ cdef void remove_all_subs(engine_t* e, client_t* c) noexcept nogil:
     c.sids_cap = 0
     c.sids_used = 0
     c.num_subs = 0
+
+
+cdef tuple describe(sub_t* s):
+    """(subject, queue or None, sid, delivered, max)"""
+    cdef char[256] small
+    cdef Py_ssize_t n = sub_subject(s, small, 256)
+    cdef bytes subject
+    if n <= 256:
+        subject = small[:n]
+    else:
+        subject = PyBytes_FromStringAndSize(NULL, n)
+        sub_subject(s, <char*>subject, n)
+    return (subject, s.text[s.sid_len:s.sid_len + s.queue_len] if s.queue_len else None, s.text[:s.sid_len], s.delivered,
+            s.max_msgs)
 
 
 # ---------------------------------------------------------------------------------------------------- watches

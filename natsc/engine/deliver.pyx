@@ -100,9 +100,12 @@ cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, m
     if c.special & SPECIAL_CLOSED:
         return False
     if c.special & SPECIAL_INTERNAL:
+        c.on_msg(e, c, s, src, m, msg)
+        if e.declined:
+            e.declined = False
+            return False
         s.delivered += 1
         e.internal += 1
-        c.on_msg(e, c, s, src, m, msg)
         return True
     if c.special & SPECIAL_DENY and denied_delivery(c, m.subject, m.subject_len, s.text + s.sid_len, s.queue_len):
         return False

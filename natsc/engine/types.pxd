@@ -315,6 +315,7 @@ cdef struct engine_t:
     job_t* jobs             # oldest first
     job_t* last_job
     uint32_t internal       # of the receivers of the message in hand, how many are internal
+    bint declined           # on_msg says by this that the message isn't for it: it counts as not delivered
     client_t* stalled_on    # set by deliver: the publisher should wait for this client
     pool_t pool
     timer_heap_t timers

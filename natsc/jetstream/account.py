@@ -12,7 +12,7 @@ from natsc.jetstream.limits import AccountLimits
 from natsc.jetstream.memstore import MemStore
 from natsc.jetstream.stream import Usage
 from natsc.jetstream.stream_config import FILE, MEMORY, StreamConfig
-from natsc.jetstream.streams import ManagedStream, raw
+from natsc.jetstream.streams import ManagedStream, raw, short_hash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class AccountJetStream:
         self.space = Usage()
         self.by_name: dict[str, ManagedStream] = {}
         self.restoring: dict[str, Restore] = {}  # by the name of the stream that will be
+        # What stands before stream and consumer in acknowledgement subjects of the long form, and whether that is used.
+        self.ack_space = f"{service.domain or '_'}.{short_hash(account.name)}".encode()
+        self.long_acks: bool = service.long_acks
         self.api_total = 0
         self.api_errors = 0
 

@@ -156,14 +156,3 @@ def dispatch(request: Request, backend: Backend) -> Reply | None:
         if backend.has_interest(_AUDIT):
             backend.publish(*api_audit(backend, request, reply.payload))
     return reply
-
-
-def domain_mappings(domain: str) -> dict[str, str]:
-    """How an account's subjects are mapped where JetStream has a domain: what clients in it may use, and what that is.
-
-    The last token is a wildcard where the API has more than one operation.
-    """
-    spaces = ("STREAM.>", "CONSUMER.>", "DIRECT.>", "META.>", "SERVER.>", "ACCOUNT.>")
-    mappings = {f"$JS.{domain}.API.{space}": f"{PREFIX}{space}" for space in ("INFO", *spaces)}
-    mappings.update({f"$JS.{domain}.API.{space}": space for space in ("$KV.>", "$OBJ.>")})
-    return mappings

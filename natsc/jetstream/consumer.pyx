@@ -37,8 +37,9 @@ from natsc.jetstream.worker cimport worker_durable
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
 
 cdef enum:
-    # letter_t.kind; the first three are the sids of the subscriptions.
+    # letter_t.kind; the first four are the sids of the subscriptions.
     LETTER_ACK = 65             # "A"
+    LETTER_LONG_ACK = 76        # "L": its subject has domain and account too; it becomes LETTER_ACK
     LETTER_PULL = 80            # "P"
     LETTER_FLOW = 70            # "F"
     LETTER_REMOVED = 82         # "R"
@@ -57,7 +58,7 @@ cdef enum:
     MSGS_PER_JOB = 2048
     BYTES_PER_JOB = 2 << 20
     INBOX_KEEP = 65536          # bytes of an empty inbox that are kept
-    ADDRESS_MAX = 640           # bytes of an acknowledgement subject without its numbers
+    ADDRESS_MAX = 900           # bytes of an acknowledgement subject without its numbers
 
 cdef int64_t MS = 1000000
 
@@ -122,7 +123,10 @@ cdef class Consumer(PushingConsumer):
         head.hdr_len = <uint32_t>msg.hdr_len if msg.hdr_len > 0 else 0
         head.body_len = <uint32_t>(msg.size - head.hdr_len)
         if kind == LETTER_ACK:
-            read_ack_subject(m.subject, m.subject_len, &head.ack)
+            read_ack_subject(m.subject, m.subject_len, 4, &head.ack)
+        elif kind == LETTER_LONG_ACK:
+            head.kind = LETTER_ACK
+            read_ack_subject(m.subject, m.subject_len, 6, &head.ack)
         elif kind == LETTER_FLOW:       # what counts is the subject
             head.reply_len = m.subject_len
             self.put_letter(&head, m.subject, msg.payload)
@@ -606,10 +610,12 @@ cdef class Consumer(PushingConsumer):
         self.client.c.owner = <void*>self
         if self.policy == POLICY_ALL or self.policy == POLICY_EXPLICIT:
             self.subscribe(b"$JS.ACK.%b.*.*.*.*.*" % both, b"A")
+            self.subscribe(b"$JS.ACK.%b.%b.*.*.*.*.>" % (self.backend.ack_space, both), b"L")
         self.subscribe(b"$JS.API.CONSUMER.MSG.NEXT.%b" % both, b"P")
         if self.config.flow_control:
             self.begin_flow()
             self.subscribe(b"$JS.FC.%b.*" % both, b"F")
+            self.subscribe(b"$JS.FC.%b.%b.*" % (self.backend.ack_space, both), b"FL")
         if self.config.replay_policy == "original":
             self.replay = True
             self.replay_end = self.stream.last_seq()

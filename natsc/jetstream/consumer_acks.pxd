@@ -31,7 +31,7 @@ cdef class AckingConsumer(StreamConsumer):
     cdef job_t job
     cdef scratch_t scratch
     cdef bytes key                          # of what it keeps: "state/<name>\0"
-    cdef bytes ack_prefix                   # "$JS.ACK.<stream>.<consumer>."
+    cdef bytes ack_prefix                   # "$JS.ACK.[<domain>.<account>.]<stream>.<consumer>."
     cdef bytes nak_subject                  # of events
     cdef bytes term_subject
     cdef bytes sample_subject

@@ -11,7 +11,7 @@ cdef class ConfiguredConsumer(PullingConsumer):
     cdef bytes deliver_group            # b"" = none
     cdef readonly bint active           # somebody listens
     cdef bytes asked                    # its subject; b"" = none is waited for
-    cdef bytes flow_prefix              # "$JS.FC.<stream>.<consumer>."
+    cdef bytes flow_prefix              # "$JS.FC.[<domain>.<account>.]<stream>.<consumer>."
     cdef double rate                    # bytes per ns; 0 = no limit
     cdef double rate_burst
     cdef double rate_tokens

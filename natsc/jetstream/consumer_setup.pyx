@@ -27,8 +27,9 @@ cdef class ConfiguredConsumer(PullingConsumer):
         """The subjects and keys that begin with the consumer's name."""
         cdef str both = f"{self.stream.name}.{self.name}"
         self.key = b"state/" + self.name.encode() + b"\0"
-        self.ack_prefix = f"$JS.ACK.{both}.".encode()
-        self.flow_prefix = f"$JS.FC.{both}.".encode()
+        cdef bytes whole = self.backend.ack_space + b"." + both.encode() if self.backend.long_acks else both.encode()
+        self.ack_prefix = b"$JS.ACK." + whole + b"."
+        self.flow_prefix = b"$JS.FC." + whole + b"."
         self.nak_subject = f"$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED.{both}".encode()
         self.term_subject = f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{both}".encode()
         self.exceeded_subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{both}".encode()

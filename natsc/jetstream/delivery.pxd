@@ -23,7 +23,7 @@ cdef struct ack_info_t:
 cdef Py_ssize_t put_number(char* out, uint64_t n) noexcept nogil
 cdef Py_ssize_t write_ack_numbers(char* out, uint64_t deliveries, uint64_t sseq, uint64_t dseq, int64_t ts_ns,
                                   uint64_t pending) noexcept nogil
-cdef bint read_ack_subject(const char* subject, Py_ssize_t n, ack_info_t* out) noexcept nogil
+cdef bint read_ack_subject(const char* subject, Py_ssize_t n, int first, ack_info_t* out) noexcept nogil
 cdef char* scratch_reserve(scratch_t* s, Py_ssize_t n) noexcept nogil
 cdef bint compose(scratch_t* s, const stored_t* m, const char* reply, Py_ssize_t reply_len, bint headers_only,
                   const char* pin, Py_ssize_t pin_len, msg_t* out) noexcept nogil

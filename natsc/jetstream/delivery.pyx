@@ -56,25 +56,27 @@ cdef uint64_t read_number(const char* p, const char* end) noexcept nogil:
     return n
 
 
-cdef bint read_ack_subject(const char* subject, Py_ssize_t n, ack_info_t* out) noexcept nogil:
-    """The numbers of an acknowledgement subject, from its last five tokens. False where there are fewer."""
+cdef bint read_ack_subject(const char* subject, Py_ssize_t n, int first, ack_info_t* out) noexcept nogil:
+    """The numbers of an acknowledgement subject, from the token first on. False where there are fewer."""
     cdef const char* end = subject + n
-    cdef const char* p = end
-    cdef const char* ends[5]
-    cdef const char* starts[5]
-    cdef int i = 5
-    while i > 0:
-        i -= 1
-        ends[i] = p
-        while p > subject and p[-1] != 46:
-            p -= 1
-        starts[i] = p
-        if p == subject:
+    cdef const char* p = subject
+    cdef const char* start
+    cdef uint64_t[3] found
+    cdef int i
+    while first > 0 and p < end:
+        first -= p[0] == 46
+        p += 1
+    for i in range(3):
+        start = p
+        while p < end and p[0] != 46:
+            p += 1
+        if p == end:
             return False
-        p -= 1
-    out.deliveries = read_number(starts[0], ends[0])
-    out.sseq = read_number(starts[1], ends[1])
-    out.dseq = read_number(starts[2], ends[2])
+        found[i] = read_number(start, p)
+        p += 1
+    out.deliveries = found[0]
+    out.sseq = found[1]
+    out.dseq = found[2]
     return True
 
 

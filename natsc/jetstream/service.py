@@ -30,20 +30,15 @@ if TYPE_CHECKING:
     from natsc.jetstream.store import Store
     from natsc.jetstream.streams import ManagedStream
 
-# What the API listens to: $JS.API but for pull requests and direct gets, which consumers and streams answer.
-_API_SPACES = tuple(
-    space.encode()
-    for space in (
-        "*", "INFO.>", "STREAM.>", "META.>", "SERVER.>", "ACCOUNT.>", "CONSUMER.*",
-        *(f"CONSUMER.{word}.>" for word in (
-            "CREATE", "DURABLE", "NAMES", "LIST", "INFO", "DELETE", "PAUSE", "UNPIN", "RESET", "LEADER", "PEER",
-        )),
-    )
-)  # fmt: skip
-_FORWARDED = (b"CONSUMER.MSG.NEXT.>", b"DIRECT.GET.>")
+# Below $JS.API, what consumers and streams answer.
+_OF_OTHERS = (b"CONSUMER.MSG.NEXT.", b"DIRECT.GET")
+# What there is under a domain's name.
+_IN_DOMAIN = (b"INFO", b"STREAM.>", b"CONSUMER.>", b"DIRECT.>", b"META.>", b"SERVER.>", b"ACCOUNT.>")
+_FORWARDED = (b"CONSUMER.MSG.NEXT.>", b"DIRECT.GET", b"DIRECT.GET.>", b"$KV.>", b"$OBJ.>")
 _PREFIX = len("$JS.API.DIRECT.GET.")
 
 
+_DOMAIN_MAX = 255
 _NEVER = -1  # sync interval of a store that is thrown away
 
 
@@ -62,6 +57,7 @@ class JetStream:
         opts = server.options
         self.domain: str = opts.jetstream_domain
         self.strict = not opts.no_jetstream_strict
+        self.long_acks: bool = opts.feature_flags.get("js_ack_fc_v2", False)
         self.store_dir = os.path.abspath(opts.store_dir) if opts.store_dir else _temporary_dir()
         self.store: Store | None = None
         self.outbox = Outbox(server.engine, server.clock)
@@ -96,6 +92,8 @@ class JetStream:
         """Opens what is kept and answers from now on. Raises JetStreamError."""
         from natsc.jetstream.store import foreign_streams
 
+        if len(self.domain) > _DOMAIN_MAX:
+            raise JetStreamError(f"the domain's name is longer than {_DOMAIN_MAX} characters")
         _check_directory(self.store_dir)
         foreign = foreign_streams(self.store_dir)
         if foreign is not None:
@@ -153,17 +151,28 @@ class JetStream:
             self._on_request(backend, request)
 
         def forward(request: Received) -> None:
-            """What consumers and streams answer, under the domain's name."""
-            subject = b"$JS.API." + request.subject[len(prefix) :]
-            self.engine.publish(backend.account, subject, request.payload, reply=request.reply, headers=request.headers)
+            """What is asked of consumers and streams, or written to buckets, under the domain's name."""
+            self._forward(backend, request)
 
-        subscribe = self.engine.subscribe
-        doors = [subscribe(backend.account, b"$JS.API." + space, answer) for space in _API_SPACES]
+        def listen(space: bytes, below: bytes) -> Client:
+            declined = tuple(space + one for one in _OF_OTHERS)
+            return self.engine.subscribe(backend.account, space + below, answer, declined=declined)
+
+        doors = [listen(b"$JS.API.", b">")]
         if self.domain:
             prefix = f"$JS.{self.domain}.API.".encode()
-            doors += [subscribe(backend.account, prefix + space, answer) for space in _API_SPACES]
-            doors += [subscribe(backend.account, prefix + space, forward) for space in _FORWARDED]
+            doors += [listen(prefix, below) for below in _IN_DOMAIN]
+            doors += [self.engine.subscribe(backend.account, prefix + below, forward) for below in _FORWARDED]
         self._doors[backend.account.name] = doors
+
+    def _forward(self, backend: AccountJetStream, request: Received) -> None:
+        subject = request.subject[len(f"$JS.{self.domain}.API.") :]
+        if not subject.startswith((b"$KV.", b"$OBJ.")):
+            subject = b"$JS.API." + subject
+        account, reply, client = backend.account, request.reply, request.client
+        received = self.engine.publish(account, subject, request.payload, reply=reply, headers=request.headers)
+        if not received and reply is not None and client is not None and (client.opts or {}).get("no_responders"):
+            self.engine.publish(account, reply, b"", headers=b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % subject)
 
     def _open_system_door(self, account: Account) -> None:
         """The system account has no JetStream, and is told so."""
@@ -298,7 +307,7 @@ class JetStream:
             self._direct[stream] = self._direct_doors(backend, stream, stream.name)
 
     def listen_for_origin(self, backend: AccountJetStream, mirror: ManagedStream) -> None:
-        """Answers direct gets of a mirror's origin while that isn't in the account, where the mirror's configuration says so."""
+        """Answers direct gets of a mirror's origin that is not in the account, where the mirror is told to."""
         for client in self._for_origin.pop(mirror, ()):
             self.engine.unsubscribe(client)
         if mirror.config.mirror is not None and mirror.config.mirror_direct:

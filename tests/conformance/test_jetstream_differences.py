@@ -56,8 +56,3 @@ def test_compression_is_taken_and_does_nothing(server: Server) -> None:
         client.request("packed", b"x" * 10_000)
         state = json.loads(client.request(f"{PREFIX}STREAM.INFO.PACKED").payload)["state"]
     assert state["bytes"] == 10_000 + 30 + len("packed")
-
-
-def test_unknown_requests_of_several_words_have_no_responder(server: Server) -> None:
-    with Client(server.port) as client:
-        assert client.request(f"{PREFIX}FOO.x").headers.startswith(b"NATS/1.0 503\r\n")

@@ -88,6 +88,7 @@ class FakeService:
 
     strict = True
     domain = ""
+    long_acks = False
     limits = ServerLimits()
 
     def __init__(self, world: JsWorld) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from natsc.jetstream.api import PREFIX, dispatch, domain_mappings, find_operation
+from natsc.jetstream.api import PREFIX, dispatch, find_operation
 from natsc.jetstream.api_request import Request, header
 from natsc.jetstream.api_stream import SnapshotRequest, restored
 from natsc.jetstream.api_system import dispatch_system
@@ -85,14 +85,6 @@ def test_the_domain_is_in_infos_and_updates_but_not_in_creations(backend: FakeBa
     assert ask(backend, "STREAM.INFO.S")["domain"] == "D"
     assert ask(backend, "STREAM.UPDATE.S", {"name": "S"})["domain"] == "D"
     assert "domain" not in ask(backend, "STREAM.CREATE.T", {"name": "T"})
-
-
-def test_domain_mappings() -> None:
-    mappings = domain_mappings("D")
-    assert mappings["$JS.D.API.INFO"] == "$JS.API.INFO"
-    assert mappings["$JS.D.API.STREAM.>"] == "$JS.API.STREAM.>"
-    assert mappings["$JS.D.API.$KV.>"] == "$KV.>"
-    assert len(mappings) == 9
 
 
 def test_names_come_in_pages() -> None:

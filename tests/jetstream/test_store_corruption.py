@@ -60,8 +60,6 @@ def open_store(where):
     return Store(str(where), sync_interval_ns=-1, map_size=16 << 20)
 
 
-
-
 def use(where):
     """Open, read, write and remove. What came of it, in one word; AssertionError where something false was read."""
     try:
@@ -117,7 +115,7 @@ def test_random_damage_is_never_read_as_data_and_never_ends_the_process(where):
         rng = random.Random(f"{SEED}/{run}")
         at = rng.randrange(len(whole))
         if rng.random() < 0.5:
-            at -= at % PAGE - rng.randrange(200)    # where a page says what is in it
+            at -= at % PAGE - rng.randrange(200)  # where a page says what is in it
         n = rng.choice([1, 1, 8, 100, 600])
         overwrite(where, 0, whole)
         overwrite(where, at, bytes(rng.randrange(256) for _ in range(n)) if rng.random() < 0.7 else bytes(n))
@@ -141,7 +139,7 @@ def test_a_file_cut_off_while_it_is_used(where):
     s.end_turn()
     os.truncate(data_file(where), 4 * PAGE)
     assert f.get_bytes(1) is None
-    assert f.lost == []     # whatever it is, it isn't this message
+    assert f.lost == []  # whatever it is, it isn't this message
     s.end_turn()
     f.append_bytes(b"a", b"x")
     with pytest.raises(StoreError):
@@ -200,8 +198,10 @@ def test_the_lock_file_does_not_matter(where, content):
 
 
 def test_a_fault_that_is_not_the_stores_ends_the_process_as_before(where):
-    code = "import ctypes, faulthandler, sys; from natsc.jetstream.store import Store; faulthandler.enable();" \
-           "s = Store(sys.argv[1], map_size=16 << 20); ctypes.string_at(8)"
+    code = (
+        "import ctypes, faulthandler, sys; from natsc.jetstream.store import Store; faulthandler.enable();"
+        "s = Store(sys.argv[1], map_size=16 << 20); ctypes.string_at(8)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(where)], capture_output=True, text=True, timeout=50)
     assert done.returncode == -11
     assert "Segmentation fault" in done.stderr
