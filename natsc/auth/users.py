@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from natsc.auth.certificate import Certificate
     from natsc.auth.dn import DistinguishedName
+    from natsc.auth.operator import JWTUser
+    from natsc.clock import Timer
     from natsc.config.options import Account, Limits, NkeyUser, Options, Permissions, User
 
     class PeerCertificates(Protocol):
@@ -56,30 +58,41 @@ class Grant:
 
     account_name: its account. user: the name for logs and monitoring, "" if none. permissions: as configured, None
     for all. expires: wall clock ns at which the connection ends, or None. limits: the account's, or None (-1 in
-    it: unlimited).
+    it: unlimited). jwt_user: what else its JWT says, None without one. timer: ends the connection, the server's.
     """
 
-    __slots__ = ("account_name", "expires", "limits", "permissions", "user")
+    __slots__ = ("account_name", "expires", "jwt_user", "limits", "permissions", "timer", "user")
 
     def __init__(
-        self, account_name: str, user: str, permissions: Permissions | None, expires: int | None, limits: Limits | None
+        self,
+        account_name: str,
+        user: str,
+        permissions: Permissions | None,
+        expires: int | None,
+        limits: Limits | None,
+        jwt_user: JWTUser | None = None,
     ) -> None:
         self.account_name = account_name
         self.user = user
         self.permissions = permissions
         self.expires = expires
         self.limits = limits
+        self.jwt_user = jwt_user
+        self.timer: Timer | None = None
 
     def __repr__(self) -> str:
         return f"Grant(account_name={self.account_name!r}, user={self.user!r})"
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The connection is not let in; the text is for the debug log."""
 
 
 class Authenticator:
     """Decides over connections with the options of one configuration. `previous` is the one that a reload replaces."""
+
+    reads_jwt = False  # whether CONNECT's jwt means anything
+    pinned_failures = 0  # of operator mode
 
     def __init__(self, opts: Options, previous: Authenticator | None = None) -> None:
         self.no_auth_user: str = opts.no_auth_user or ""
@@ -140,12 +153,16 @@ class Authenticator:
         try:
             if self._find_nkey(connect, conn_type) is not None:
                 return False
-            user = self._find(connect, tls, conn_type, _ignore, _ignore)
-        except _Refused:
+            user = self._find(connect, tls, conn_type, ignore, ignore)
+        except Refused:
             return False
         if user is not None:
             return is_bcrypt(user.password or "")
         return is_bcrypt(self._token or self._password)
+
+    def wanted_account(self, connect: Connect) -> str:
+        """None has to be fetched: the configuration has them all."""
+        return ""
 
     # The decision
 
@@ -156,16 +173,18 @@ class Authenticator:
         tls: PeerCertificates | None = None,
         conn_type: str = "STANDARD",
         nonce: bytes = b"",
+        host: str = "",
         debug: Sink | None = None,
         warn: Sink | None = None,
+        error: Sink | None = None,
     ) -> Grant | None:
         """The Grant for a connection, or None where it is to be closed with -ERR 'Authorization Violation'.
 
         connect: the fields of CONNECT (may be written to, see the file's top). conn_type: the
-        allowed_connection_types name of the door it came through. nonce: what INFO asked to be signed. debug takes
-        lines about this connection, warn lines about the server.
+        allowed_connection_types name of the door it came through. nonce: what INFO asked to be signed. host: the
+        peer's address. debug and error take lines about this connection, warn lines about the server.
         """
-        debug = debug or _ignore
+        debug = debug or ignore
         try:
             user: User | NkeyUser | None = None
             if self.auth_required:
@@ -173,9 +192,9 @@ class Authenticator:
                 if nkey_user is not None:
                     self._check_nkey(nkey_user, connect, nonce)
                 else:
-                    user = named = self._find(connect, tls, conn_type, debug, warn or _ignore)
+                    user = named = self._find(connect, tls, conn_type, debug, warn or ignore)
                     self._check(named, connect)
-        except _Refused as refusal:
+        except Refused as refusal:
             if str(refusal):
                 debug(str(refusal))
             return None
@@ -195,17 +214,17 @@ class Authenticator:
             return None
         user = self._nkeys.get(name)
         if user is None or not _type_allowed(user, conn_type):
-            raise _Refused
+            raise Refused
         return user
 
     def _check_nkey(self, user: NkeyUser, connect: Connect, nonce: bytes) -> None:
-        """Raises _Refused unless the connection has signed the nonce with this key."""
+        """Raises Refused unless the connection has signed the nonce with this key."""
         if user.proxy_required:
-            raise _Refused("proxy connection required")
+            raise Refused("proxy connection required")
         if user.nkey != self.no_auth_user:
             fault = signature_fault(user.nkey, connect, nonce)
             if fault:
-                raise _Refused(fault)
+                raise Refused(fault)
 
     def _find(
         self, connect: Connect, tls: PeerCertificates | None, conn_type: str, debug: Sink, warn: Sink
@@ -226,23 +245,23 @@ class Authenticator:
                 connect["pass"] = anyone.password or ""
                 # nats-server compares the hash with itself, and refuses; this verdict costs no hashing.
                 if is_bcrypt(anyone.password or ""):
-                    raise _Refused
+                    raise Refused
         name = _text(connect, "user")
         if not name:
             return None
         named = self._users.get(name)
         if named is None or not _type_allowed(named, conn_type):
-            raise _Refused
+            raise Refused
         return named
 
     def _check(self, user: User | None, connect: Connect) -> None:
-        """Raises _Refused unless the connection proves what it claims to be."""
+        """Raises Refused unless the connection proves what it claims to be."""
         if user.proxy_required if user is not None else self._proxy_required:
-            raise _Refused("proxy connection required")
+            raise Refused("proxy connection required")
         if user is not None:
             # A user without password is somebody's certificate where any door maps certificates.
             if not (self._tls_map or user.password or user.username == self.no_auth_user) and self._can_be_mapped(user):
-                raise _Refused(f"User {quote(user.username)} requires a client certificate")
+                raise Refused(f"User {quote(user.username)} requires a client certificate")
             proven = compare_passwords(user.password or "", _text(connect, "pass"))
         elif self._token:
             proven = compare_passwords(self._token, _text(connect, "auth_token"))
@@ -253,7 +272,7 @@ class Authenticator:
         else:
             proven = False
         if not proven:
-            raise _Refused
+            raise Refused
 
     def _grant(self, user: User | NkeyUser | None, connect: Connect) -> Grant:
         if user is None:
@@ -269,12 +288,12 @@ class Authenticator:
     # Certificates mapped to users (verify_and_map)
 
     def _map_certificate(self, tls: PeerCertificates | None, conn_type: str, debug: Sink) -> User:
-        """The user that the peer's certificate names. Raises _Refused where there is none."""
+        """The user that the peer's certificate names. Raises Refused where there is none."""
         if tls is None:
-            raise _Refused("User required in cert, no TLS connection state")
+            raise Refused("User required in cert, no TLS connection state")
         chain = tls.peer_certs()
         if not chain:
-            raise _Refused("User required in cert, no peer certificates found")
+            raise Refused("User required in cert, no peer certificates found")
         if len(chain) > 1:
             debug("Multiple peer certificates found, selecting first")
         from natsc.auth import certificate, dn
@@ -282,9 +301,9 @@ class Authenticator:
         try:
             peer = certificate.Certificate(chain[0])
         except certificate.MalformedCertificate as error:
-            raise _Refused(str(error)) from error
+            raise Refused(str(error)) from error
         if not (peer.dns_names or peer.emails or peer.uris or certificate.subject_text(peer.subject)):
-            raise _Refused("User required in cert, none found")
+            raise Refused("User required in cert, none found")
         for kind, names in (("email", peer.emails), ("SAN", peer.dns_names), ("URI", peer.uris)):
             for name in names:
                 user = self._user_for(name, conn_type)
@@ -313,7 +332,7 @@ class Authenticator:
             debug(f"RDNSequence could not be used for auth [{quote(with_components)}]")
         user = self._user_for(subject, conn_type)
         if user is None:
-            raise _Refused(f"User in cert [{quote(subject)}], not found")
+            raise Refused(f"User in cert [{quote(subject)}], not found")
         debug(f"Using certificate subject for auth [{quote(user.username)}]")
         return user
 
@@ -370,7 +389,7 @@ class Authenticator:
         user = self._nkeys.get(nkey) if nkey else self._users.get(name)
         return user is None or _account_name(user) != account_name
 
-    def differs(self, new: Authenticator) -> AuthDiff:
+    def differs(self, new: Any) -> AuthDiff:
         """What changes for connections when `new` takes over from this one."""
         names = self._users.keys() | new._users.keys() | self._nkeys.keys() | new._nkeys.keys()
         users = frozenset(name for name in names if _user_key(self, name) != _user_key(new, name))
@@ -436,7 +455,11 @@ def is_bcrypt(password: str) -> bool:
 
 def raw_user(connect: Connect) -> str:
     """The name that monitoring shows for a connection; "" where it gave none."""
-    return _text(connect, "nkey") or _text(connect, "user") or (REDACTED if _text(connect, "auth_token") else "")
+    if _text(connect, "nkey") or _text(connect, "user"):
+        return _text(connect, "nkey") or _text(connect, "user")
+    if _text(connect, "jwt"):
+        return _text(connect, "public_key")
+    return REDACTED if _text(connect, "auth_token") else ""
 
 
 def name_for_log(connect: Connect) -> str:
@@ -445,6 +468,8 @@ def name_for_log(connect: Connect) -> str:
         return f"Nkey {quote(_text(connect, 'nkey'))}"
     if _text(connect, "user"):
         return f"User {quote(_text(connect, 'user'))}"
+    if _text(connect, "jwt"):
+        return f"JWT User {quote(_text(connect, 'public_key'))}"
     if _text(connect, "auth_token"):
         return f'Token "{REDACTED}"'
     return 'User "N/A"'
@@ -461,10 +486,12 @@ def log_label(connect: Connect) -> str:
         return f"nkey:{_text(connect, 'nkey')}"
     if _text(connect, "user"):
         return f"user:{_text(connect, 'user')}"
+    if _text(connect, "jwt"):
+        return f"jwt:{_text(connect, 'public_key')}"
     return "token" if _text(connect, "auth_token") else ""
 
 
-def _ignore(_: str) -> None:
+def ignore(_: str) -> None:
     """The sink of those who don't listen."""
 
 

@@ -1,12 +1,10 @@
-"""Operator mode: `operator`, `resolver`, `trusted_keys`: read and checked; natsc can't enforce any of it and refuses.
-
-JWTs are decoded and their signatures verified; what their claims allow is not applied, for the server will not start.
-"""
+"""Operator mode: `operator`, `resolver`, `trusted_keys`: read and checked."""
 
 from __future__ import annotations
 
 import os
 
+from natsc.auth import jwt
 from natsc.config import keys
 from natsc.config.directives_tls import client_tls
 from natsc.config.errors import ConfigError, Finding
@@ -28,7 +26,6 @@ _WRONG_RESOLVER = (
 
 
 def operator(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
-    report.refused.append("operator")
     names: list[str] = []
     if type(value) is str:
         names.append(value)
@@ -47,20 +44,20 @@ def operator(last: Last, key: str, token: Token | None, value: Any, opts: Option
     opts.trusted_operators = []
     for name in names:
         try:
-            jwt, claims = _read_operator(name)
-        except GoError as error:
+            token_text, claims = _read_operator(name)
+        except (GoError, jwt.JWTError) as error:
             report.error(token, f"error parsing operator JWT: {error}")
             continue
-        opts.operator_jwt.append(jwt)
+        opts.operator_jwt.append(token_text)
         opts.trusted_operators.append(claims)
     if len(opts.trusted_operators) == 1:
-        only = opts.trusted_operators[0].get("nats", {})
-        if opts.account_resolver is None and only.get("account_server_url"):
-            opts.account_resolver = AccountResolverOpts(kind="URL", url=f"{only['account_server_url']}/accounts")
-        opts.system_account = opts.system_account or only.get("system_account", "")
+        only = opts.trusted_operators[0].nats
+        if opts.account_resolver is None and only.account_server_url:
+            opts.account_resolver = AccountResolverOpts(kind="URL", url=f"{only.account_server_url}/accounts/")
+        opts.system_account = opts.system_account or only.system_account
 
 
-def _read_operator(name: str) -> tuple[str, dict[str, Any]]:
+def _read_operator(name: str) -> tuple[str, jwt.OperatorClaims]:
     """(JWT, claims) of a file, or of the JWT itself."""
     from natsc.config.parser import read_file
 
@@ -70,78 +67,11 @@ def _read_operator(name: str) -> tuple[str, dict[str, Any]]:
         if not name.startswith(_JWT_START):
             raise GoError(str(error)) from None
         text = name
-    jwt = _undecorated(text)
-    return jwt, decode_claims(jwt, "operator")
-
-
-def _undecorated(text: str) -> str:
-    """The JWT between `-----BEGIN ... JWT-----` lines, or the whole text."""
-    lines = [line.strip() for line in text.splitlines()]
-    for index, line in enumerate(lines):
-        if line.startswith("---") and line.endswith("---") and index + 1 < len(lines):
-            return next((jwt for jwt in lines[index + 1 :] if jwt), "")
-    return text.strip()
-
-
-def decode_claims(jwt: str, kind: str) -> dict[str, Any]:
-    """The claims of a JWT of this kind ("operator", "account"), signed by the issuer it names. GoError otherwise."""
-    import json
-
-    chunks = jwt.split(".")
-    if len(chunks) != 3:
-        raise GoError("expected 3 chunks")
-    try:
-        header, claims = (json.loads(_base64(chunk).decode("utf-8", "replace")) for chunk in chunks[:2])
-    except (ValueError, RecursionError) as error:
-        raise GoError(str(error)) from None
-    if not isinstance(header, dict) or not isinstance(claims, dict):
-        raise GoError("invalid JWT")
-    if str(header.get("typ", "")).upper() != "JWT":
-        raise GoError(f"not supported type {quote(str(header.get('typ', '')))}")
-    algorithm = header.get("alg")
-    if algorithm not in ("ed25519", "ed25519-nkey"):
-        raise GoError(f"unexpected {quote(str(algorithm or ''))} algorithm")
-    nats = claims.get("nats")
-    if not isinstance(nats, dict):
-        raise GoError(f"not {kind} claim")
-    if algorithm == "ed25519":  # version 1 signs the claims alone and has the type beside them
-        _verify(claims, chunks[1], chunks[2], "V1")
-    else:
-        _verify(claims, f"{chunks[0]}.{chunks[1]}", chunks[2], "V2")
-    if (claims.get("type") if algorithm == "ed25519" else nats.get("type")) != kind:
-        raise GoError(f"not {kind} claim")
-    return claims
-
-
-def _verify(claims: dict[str, Any], signed: str, signature: str, version: str) -> None:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    failed = GoError(f"claim failed {version} signature verification")
-    key = keys.public_key_bytes(str(claims.get("iss", "")))
-    if key is None or len(key) != 32:
-        raise failed
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(_base64(signature), signed.encode("utf-8", "surrogateescape"))
-    except InvalidSignature:
-        raise failed from None
-
-
-def _base64(chunk: str) -> bytes:
-    """Unpadded URL-safe base64, line ends in it ignored; GoError with Go's text."""
-    import binascii
-
-    chunk = chunk.replace("\n", "").replace("\r", "")
-    known = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    bad = next((index for index, char in enumerate(chunk) if char not in known), len(chunk))
-    if bad < len(chunk) or len(chunk) % 4 == 1:
-        raise GoError(f"illegal base64 data at input byte {min(bad, len(chunk) - len(chunk) % 4)}")
-    plain = chunk.replace("-", "+").replace("_", "/")
-    return binascii.a2b_base64(plain + "=" * (-len(plain) % 4))
+    token = jwt.undecorated(text)
+    return token, jwt.decode_operator(token)
 
 
 def resolver(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
-    report.unsupported.append("resolver")
     if type(value) is str:
         opts.account_resolver = None
         _resolver_text(token, value, opts)
@@ -223,7 +153,7 @@ def _check_dir(path: str, token: Token | None, report: Report) -> None:
 
 
 def _check_store(path: str, token: Token | None) -> None:
-    """The directory is created when the server starts, which it doesn't with an operator."""
+    """The directory is created when the server starts."""
     if not path:
         raise Finding(token, "mkdir : no such file or directory")
     if os.path.isfile(path):
@@ -237,30 +167,27 @@ def resolver_tls(last: Last, key: str, token: Token | None, value: Any, opts: Op
 def resolver_preload(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
     if type(value) is not dict:
         raise Finding(token, "preload should be a map of account_public_key:account_jwt")
-    report.unsupported.append("resolver_preload")
     opts.resolver_preloads = {}
-    for _, name, at, jwt in last.items(value):
-        if type(jwt) is not str:
+    for _, name, at, text in last.items(value):
+        if type(text) is not str:
             report.error(at, "preload map value should be a string JWT")
             continue
         try:
-            decode_claims(jwt, "account")
-        except GoError:
+            jwt.decode_account(text)
+        except jwt.JWTError:
             report.error(at, "invalid account JWT")
             continue
-        opts.resolver_preloads[name] = jwt
+        opts.resolver_preloads[name] = text
 
 
 def resolver_pinned_accounts(
     last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report
 ) -> None:
-    report.unsupported.append("resolver_pinned_accounts")
     what = "error parsing resolver_pinned_accounts: unsupported type"
     opts.resolver_pinned_accounts = set(_strings(what, last, token, value, report))
 
 
 def trusted_keys(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
-    report.refused.append("trusted_keys")
     what = "error parsing trusted: unsupported type"
     try:
         opts.trusted_keys = _strings(what, last, token, value, report)
@@ -288,10 +215,13 @@ def _strings(what: str, last: Last, token: Token | None, value: Any, report: Rep
 
 
 def validate_operators(opts: Options) -> None:
-    """The rules of operator mode, as far as they don't need JWTs to be verified."""
+    """The rules of operator mode. Puts the trusted operators' system account among the pinned ones."""
     if not opts.trusted_operators:
         raise ConfigError("default sentinel requires operators and accounts")
-    if opts.account_resolver is None:
+    if opts.default_sentinel:
+        _check_sentinel(opts.default_sentinel)
+    resolver = opts.account_resolver
+    if resolver is None:
         raise ConfigError("operators require an account resolver to be configured")
     if opts.accounts:
         raise ConfigError("operators do not allow Accounts to be configured directly")
@@ -299,15 +229,63 @@ def validate_operators(opts: Options) -> None:
         raise ConfigError("operators do not allow users to be configured directly")
     if opts.trusted_keys:
         raise ConfigError("conflicting options for 'TrustedKeys' and 'TrustedOperators'")
-    systems = [claims.get("nats", {}).get("system_account", "") for claims in opts.trusted_operators]
+    systems = [claims.nats.system_account for claims in opts.trusted_operators]
     if opts.system_account:
         if any(systems) and opts.system_account not in systems:
             raise ConfigError("system_account in config and operator JWT must be identical")
-    elif not systems[0] and opts.account_resolver.kind in ("FULL", "CACHE"):
+    elif not systems[0] and resolver.kind in ("FULL", "CACHE"):
         needed = "the system account needs to be specified in configuration or the operator jwt"
         raise ConfigError(f"using nats based account resolver - {needed}")
+    for claims in opts.trusted_operators:
+        _check_version(claims)
+    for key in (key for claims in opts.trusted_operators for key in (claims.sub, *claims.nats.signing_keys)):
+        if not keys.is_public_key(key, keys.PREFIX_OPERATOR):
+            raise ConfigError(f"trusted Keys {quote(key)} are required to be a valid public operator nkey")
     for pinned in opts.resolver_pinned_accounts:
         if not keys.is_public_key(pinned, keys.PREFIX_ACCOUNT):
             raise ConfigError(f"pinned account key {quote(pinned)} is not a valid public account nkey")
+    if opts.resolver_pinned_accounts and opts.system_account:
+        opts.resolver_pinned_accounts.add(opts.system_account)
     if opts.auth_callout is not None:
         raise ConfigError("operators do not allow authorization callouts to be configured directly")
+    if opts.resolver_preloads and resolver.kind == "URL":
+        raise ConfigError("resolver preloads only available for writeable resolver types MEM/DIR/CACHE_DIR")
+
+
+def _check_sentinel(token: str) -> None:
+    """It lets anybody in, so that it must be a bearer token, or of a scoped signing key that may say so."""
+    try:
+        user = jwt.decode_user(token).nats
+    except jwt.JWTError:
+        raise ConfigError("default sentinel JWT not valid") from None
+    if not user.bearer_token and not (user.issuer_account and user.has_no_limits_of_its_own()):
+        raise ConfigError("default sentinel must be a bearer token")
+
+
+_SERVER_VERSION = (2, 15, 1)
+
+
+def _check_version(claims: jwt.OperatorClaims) -> None:
+    """The oldest server that the operator accepts."""
+    wanted = claims.nats.assert_server_version
+    if not wanted:
+        return
+    parts = wanted.split(".")
+    wrong = ""
+    if len(parts) != 3:
+        wrong = "asserted server version must be of the form <major>.<minor>.<update>"
+    for part in parts if not wrong else ():
+        if not part.removeprefix("-").removeprefix("+").isdecimal():
+            wrong = f"asserted server version cant parse {part} to int"
+            break
+    if not wrong and any(int(part) < 0 for part in parts):
+        wrong = f"asserted server version can'b contain negative values: {wanted}"
+    if wrong:
+        raise ConfigError(f"operator {claims.sub} expects version {wanted} got error instead: {wrong}")
+    for name, part, have in zip(("major", "minor", "update"), parts, _SERVER_VERSION, strict=True):
+        if int(part) > have:
+            raise ConfigError(
+                f"operator {claims.sub} expected {name} version {int(part)} > server {name} version {have}"
+            )
+        if int(part) < have:
+            return

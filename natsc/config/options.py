@@ -227,6 +227,8 @@ class Export(Struct):
     response_threshold: int  # ns
     account_token_position: int
     allow_trace: bool
+    token_required: bool  # of a JWT: who imports has an activation
+    revocations: dict[str, int]  # of a JWT: activations of that account ("*": of all) up to that time (seconds)
     __slots__ = tuple(__annotations__)
 
 
@@ -238,6 +240,7 @@ class Import(Struct):
     prefix: str
     share: bool
     allow_trace: bool
+    token: str  # of a JWT: the activation
     __slots__ = tuple(__annotations__)
 
 
@@ -663,7 +666,7 @@ class Options(Struct):
     lame_duck_grace_period: int
     max_traced_msg_len: int
     trusted_keys: list[str]
-    trusted_operators: list[dict[str, Any]]  # claims
+    trusted_operators: list[Any]  # natsc.auth.jwt.OperatorClaims
     operator_jwt: list[str]
     account_resolver: AccountResolverOpts | None
     account_resolver_tls_config: TLSConfigOpts | None

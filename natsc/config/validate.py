@@ -25,6 +25,8 @@ _COMPRESSION_MODES = {
 def check_system_account(opts: Options) -> None:
     """The system account must be there when a server starts; a reload has its own rule. Raises ConfigError."""
     name = opts.system_account
+    if opts.trusted_operators:
+        return  # its JWT is looked for when the server starts
     if name and name != GLOBAL_ACCOUNT and name not in (account.name for account in opts.accounts or ()):
         raise ConfigError("error resolving system account: account missing")
 

@@ -116,7 +116,7 @@ class JetStream:
     def configure_accounts(self) -> None:
         """Which accounts have JetStream, and how much of it: from the configuration, again after a reload."""
         server = self.server
-        configured = {account.name: account for account in server.options.accounts or ()}
+        configured = {account.name: account for account in server.configured_accounts()}
         system = server.system_account_name
         alone = not any(name != system for name in configured)
         for account in server.engine.accounts():

@@ -35,23 +35,44 @@ def accountz(server: Any, query: Query) -> Response:
 
 
 def _detail(server: Any, account: Any, is_system: bool) -> dict[str, Any]:
-    updated = getattr(account, "updated_ns", 0) or server.config_load_ns
+    claimed = snapshot.claims(server, account.name)
+    updated = (claimed.updated_ns if claimed is not None else 0) or server.config_load_ns
     body: dict[str, Any] = {"account_name": account.name, "update_time": timestamp(updated)}
     if is_system:
         body["is_system"] = True
     stats = snapshot.SublistStats()
     stats.add(account)
     body.update(
-        expired=False,
+        expired=claimed is not None and claimed.expired,
         complete=True,
         jetstream_enabled=False,
         leafnode_connections=0,
         client_connections=account.num_clients,
         subscriptions=account.num_subs,
     )
-    body["name_tag"] = account.name
+    if claimed is not None:
+        _add_claims(body, claimed)
+    else:
+        body["name_tag"] = account.name
     body["sublist_stats"] = stats.as_json()
     return body
+
+
+def _add_claims(body: dict[str, Any], account: Any) -> None:
+    """What an account's JWT says, and what is wrong with it by now."""
+    if account.token:
+        body["jwt"] = account.token
+    body.update(issuer_key=account.issuer, name_tag=account.name_tag or account.name)
+    if account.tags:
+        body["tags"] = account.tags
+    if account.claims is None:
+        return
+    from natsc.auth import jwt
+
+    body["decoded_jwt"] = jwt.payload(account.token) if account.token else None
+    if account.revocations:
+        times = sorted(account.revocations.items())
+        body["revoked_user"] = {user: timestamp(seconds * 1_000_000_000) for user, seconds in times}
 
 
 def accstatz(server: Any, query: Query) -> Response:

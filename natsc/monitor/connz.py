@@ -87,7 +87,7 @@ def build(server: Any, options: ConnzOptions) -> tuple[dict[str, Any], Iterator[
     chosen = _select(server, options, opened, closed)
     chosen = _sort(chosen, options.sort, now)
     page = chosen[options.offset : options.offset + options.limit]
-    entries = (_entry(conn, now, options) for conn in page)
+    entries = (_entry(server, conn, now, options) for conn in page)
     return _head(server.server_id, now, len(page), total, options), entries
 
 
@@ -150,7 +150,7 @@ def _sort(chosen: list[Any], by: str, now: int) -> list[Any]:
     return chosen
 
 
-def _entry(conn: Any, now: int, options: ConnzOptions) -> dict[str, Any]:
+def _entry(server: Any, conn: Any, now: int, options: ConnzOptions) -> dict[str, Any]:
     """One connection. Start, last activity and stop are in local time, as the reference prints them."""
     stop = getattr(conn, "stop_ns", 0)
     seen = stop or now
@@ -187,9 +187,23 @@ def _entry(conn: Any, now: int, options: ConnzOptions) -> dict[str, Any]:
         _add_identity(entry, conn)
     if conn.num_subs and (options.subs or options.subs_detail):
         _add_subscriptions(entry, conn, options.subs_detail, bool(stop))
-    if options.auth and _named_account(conn):
-        entry["name_tag"] = snapshot.account_name(conn)
+    if options.auth:
+        _add_jwt(entry, server, conn)
     return entry
+
+
+def _add_jwt(entry: dict[str, Any], server: Any, conn: Any) -> None:
+    """What a JWT says of user and account; an account without one has its own name for a tag."""
+    user = snapshot.jwt_user(conn)
+    if user is not None:
+        token = snapshot.shown_jwt(conn)
+        if token:
+            entry["jwt"] = token
+        entry["issuer_key"] = user.signing_key or snapshot.account_name(conn)
+    if _named_account(conn):
+        entry["name_tag"] = snapshot.account_tag(server, snapshot.account_name(conn))
+    if user is not None and user.tags:
+        entry["tags"] = user.tags
 
 
 def _named_account(conn: Any) -> bool:

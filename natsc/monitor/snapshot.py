@@ -217,10 +217,39 @@ def authorized_user(conn: Any) -> str:
     user = conn.user
     name = user if isinstance(user, str) else getattr(user, "username", "") or getattr(user, "nkey", "")
     if opts.get("jwt"):
-        return getattr(conn, "public_key", "") or name or ""
+        return opts.get("public_key", "")  # type: ignore[no-any-return]
     if opts.get("auth_token"):
         return "[REDACTED]"
     return name or ""
+
+
+def jwt_user(conn: Any) -> Any | None:
+    """natsc.auth.operator.JWTUser of a connection that came with a JWT."""
+    grant = getattr(conn, "grant", None)
+    return grant.jwt_user if grant is not None else None
+
+
+def shown_jwt(conn: Any) -> str:
+    """The JWT that a connection came with; a bearer token is as good as a password, and isn't shown."""
+    user = jwt_user(conn)
+    return "" if user is None or user.bearer else (conn.opts or {}).get("jwt", "")
+
+
+def claims(server: Any, name: str) -> Any | None:
+    """natsc.auth.claims.ClaimAccount of an account that has a JWT."""
+    known = getattr(server, "claims", None)
+    return known.accounts.get(name) if known is not None else None
+
+
+def pinned_failures(server: Any) -> int:
+    """Logins of accounts that resolver_pinned_accounts leaves out."""
+    return getattr(getattr(server, "auth", None), "pinned_failures", 0)
+
+
+def account_tag(server: Any, name: str) -> str:
+    """The name that an account's JWT has for it, its own name otherwise."""
+    known = claims(server, name)
+    return known.name_tag if known is not None and known.name_tag else name
 
 
 def rtt_ns(conn: Any) -> int:

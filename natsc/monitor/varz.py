@@ -134,9 +134,17 @@ def _configuration(server: Any) -> dict[str, Any]:
     if getattr(options, "metadata", None):
         body["metadata"] = dict(sorted(options.metadata.items()))
     body["feature_flags"] = snapshot.feature_flags(server)
+    if getattr(options, "operator_jwt", None):
+        from natsc.auth import jwt
+
+        body["trusted_operators_jwt"] = list(options.operator_jwt)
+        body["trusted_operators_claim"] = [jwt.payload(token) for token in options.operator_jwt]
     system = snapshot.system_account(server)
     if system:
         body["system_account"] = system
+    failures = snapshot.pinned_failures(server)
+    if failures:
+        body["pinned_account_fails"] = failures
     return body
 
 

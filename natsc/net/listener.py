@@ -10,6 +10,7 @@ from natsc.net.sockets import BACKLOG, open_listeners
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, AbstractServer
+    from typing import Any
 
     from natsc._core import Client, Engine
     from natsc.server.server import Server
@@ -79,9 +80,8 @@ class ClientListener:
             self.engine.end_turn()
             return
         if conn.in_process:  # there is nothing between the two that TLS could protect
-            plain = dict.fromkeys(("tls_required", "tls_verify", "tls_available"), False)
-            nonce = {"nonce": client.nonce.decode()} if client.nonce else {}
-            client.send(server.info_line(client, **plain, **nonce))
+            fields: dict[str, Any] = dict.fromkeys(("tls_required", "tls_verify", "tls_available"), False)
+            client.send(server.info_line(client, nonce=(client.nonce or b"").decode(), **fields))
             self.opened(client)
         elif server.tls_context is not None or server.options.proxy_protocol:
             from natsc.net.opening import Opening

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc._core import Client
-    from natsc.auth.users import Authenticator, Grant
+    from natsc.auth.users import Grant
     from natsc.clock import Timer
     from natsc.server.server import Server
 
@@ -114,7 +114,7 @@ class _Comparison:
         self.connect: dict[str, Any] = client.opts or {}
         self.timer: Timer | None = None  # while it waits
 
-    def begin(self, auth: Authenticator) -> None:
+    def begin(self, auth: Any) -> None:
         self.auth = auth
         self.debug: list[str] = []
         self.warnings: list[str] = []

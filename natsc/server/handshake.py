@@ -47,7 +47,7 @@ _SEEN_BYTES_MAX = 512
 
 # A field whose value stays out of trace lines, up to the value; then the value, which may be a string.
 _SECRET = (
-    rb'(?i)((?:(?:auth_token|pass)[^\s:=]{0,32}|(?<![a-z0-9_])(?:proxy_sig|nkey|sig)"?)\s*[:=]\s*)'
+    rb'(?i)((?:(?:auth_token|pass)[^\s:=]{0,32}|(?<![a-z0-9_])(?:proxy_sig|nkey|sig|jwt)"?)\s*[:=]\s*)'
     rb'(?:(")(?:[^"\\]|\\.)*|[^",\r\n}]*)'
 )
 
@@ -108,8 +108,9 @@ class Connect:
 
     __slots__ = ("flags", "headers", "names", "opts", "wants_account")
 
-    def __init__(self, opts: dict[str, Any]) -> None:
-        opts.pop("jwt", None)  # means something in operator mode only
+    def __init__(self, opts: dict[str, Any], reads_jwt: bool) -> None:
+        if not reads_jwt:
+            opts.pop("jwt", None)  # means something in operator mode only
         self.opts = opts
         self.names: tuple[str, str, str] = (opts.get("name", ""), opts.get("lang", ""), opts.get("version", ""))
         self.flags: tuple[bool, bool, bool] = (opts["verbose"], opts["pedantic"], opts["echo"])
@@ -147,6 +148,8 @@ class Handshake:
             client.opts = opts
             return self._accept(client, opts)
         client.opts = opts = dict(opts)  # authentication writes into it
+        if server.claims is not None and not self._knows_account(client, opts):
+            return PENDING
         tls = client.conn.tls if client.conn is not None else None
         if auth.needs_thread(opts, tls=tls, conn_type=connection_type(client)):
             server.authenticate_in_thread(client, self._finish)
@@ -154,18 +157,35 @@ class Handshake:
         grant = server.authenticate(client, auth, debug=server.client_debug(client), warn=server.log.warn)
         return self._finish(client, grant)
 
+    def _knows_account(self, client: Client, opts: dict[str, Any]) -> bool:
+        """Whether the account of a user JWT is known. If not, the client waits until it has been asked for."""
+        server = self.server
+        assert server.claims is not None
+        name = server.auth.wanted_account(opts)
+        return not name or server.claims.want(name, lambda: self._go_on(client))
+
+    def _go_on(self, client: Client) -> None:
+        """What can be known of the client's account is known now."""
+        if client.closing:
+            return
+        server = self.server
+        debug = server.client_debug(client)
+        self._finish(client, server.authenticate(client, server.auth, debug=debug, warn=server.log.warn))
+        client.conn.resume()
+
     def _read_connect(self, client: Client, arg: bytes) -> Connect:
         """What CONNECT says, over what was said before and the defaults. Raises BadConnect.
 
         Clients of one program say the same, so the last ones are remembered.
         """
+        reads_jwt = self.server.auth.reads_jwt
         if client.opts is not None:
             self.label(client)  # stays what the first CONNECT made it
-            return Connect({**client.opts, **parse_connect(arg)})
+            return Connect({**client.opts, **parse_connect(arg)}, reads_jwt)
         said = self._seen.get(arg)
         if said is None:
-            said = Connect({**DEFAULTS, **parse_connect(arg)})
-            if len(arg) <= _SEEN_BYTES_MAX:
+            said = Connect({**DEFAULTS, **parse_connect(arg)}, reads_jwt)
+            if len(arg) <= _SEEN_BYTES_MAX and "sig" not in said.opts:
                 if len(self._seen) >= _SEEN_MAX:
                     self._seen.clear()
                 self._seen[arg] = said
@@ -210,14 +230,18 @@ class Handshake:
             client.close(errors.MAX_ACCOUNT_CONNECTIONS_EXCEEDED)
             return False
         client.join(account)
+        if client.grant is not None and client.grant.timer is not None:
+            client.grant.timer.cancel()
         client.grant = grant
         client.user = grant.user
-        server.apply_limits(client)
+        if grant.jwt_user is not None:
+            server.enforce_limits(client)
+        else:
+            server.apply_limits(client)
         if grant.permissions is not None or client.permissions is not None:
             client.set_permissions(server.compiled_permissions(grant))
-        if grant.expires is not None:
-            server.expire_later(client, grant.expires)
-        return True
+        server.expire_later(client, grant)
+        return not client.closing
 
     def refuse(self, client: Client) -> int:
         """Authorization Violation."""
@@ -240,7 +264,7 @@ class Handshake:
             label += f" - {quote(':'.join(parts))}"
         user = log_label(client.opts or {})
         if user:
-            label += f" - {quote(f'{client.account.name}/{user}')}"
+            label += f" - {quote(f'{self.server.account_label(client.account.name)}/{user}')}"
         client.label = label
         return label
 

@@ -19,9 +19,8 @@ had.
 from __future__ import annotations
 
 from natsc import errors
-from natsc.auth.users import Authenticator, name_for_log
 from natsc.config import ConfigError, set_baseline_options, validate_options
-from natsc.config.gotext import format_duration, quote
+from natsc.config.gotext import format_duration
 from natsc.server.handshake import DEFAULTS
 from natsc.server.info import connection_type
 from natsc.server.reload_fields import ReloadError, differences
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc._core import Client
-    from natsc.auth.users import AuthDiff, Grant
+    from natsc.auth.operator import OperatorAuthenticator
+    from natsc.auth.users import AuthDiff, Authenticator, Grant
     from natsc.config.options import Options
     from natsc.server.log_sinks import Sink
     from natsc.server.server import Server
@@ -81,9 +81,11 @@ def reload(server: Server, new: Options, *, everyone: bool = True) -> None:
         raise ReloadError(f"natsc cannot enforce yet: {names}. What restricts access or protects data is not ignored")
     context = _tls_context(new)
     sink = _log_sink(server, new) if any(field in _LOGGING for field, _ in changes) else None
-    auth = Authenticator(new, server.auth)
+    auth = server.make_authenticator(new, server.auth)
 
     _take_over(server, old, new, changes, sink)
+    if server.claims is not None:
+        server.claims.reload()
     server.configure(context)
     server.reload_jetstream()
     _reauthorize(server, auth, everyone)
@@ -225,7 +227,7 @@ def _close_unpinned(server: Server) -> None:
 # Authentication
 
 
-def _reauthorize(server: Server, auth: Authenticator, everyone: bool) -> None:
+def _reauthorize(server: Server, auth: Authenticator | OperatorAuthenticator, everyone: bool) -> None:
     """Makes auth decide from now on, and over the connections that are there."""
     before = server.auth
     diff = before.differs(auth)
@@ -287,19 +289,9 @@ def _settle(server: Server, client: Client, grant: Grant | None) -> None:
     if grant.account_name != client.account.name:
         client.close(errors.CLIENT_CLOSED)
         return
+    if client.grant is not None and client.grant.timer is not None:
+        client.grant.timer.cancel()
     client.grant = grant
     client.user = grant.user
-    client.set_permissions(server.compiled_permissions(grant))
-    if grant.expires is not None:
-        server.expire_later(client, grant.expires)
-    for subject, queue, sid in client.prune_subscriptions():
-        what = _quoted(subject)
-        if queue is not None:
-            what += f" using queue {_quoted(queue)}"
-        what += f" (sid {_quoted(sid)})"
-        client.send_err(f"Permissions Violation for Subscription to {what}".encode("utf-8", "surrogateescape"))
-        server.log.notice(f"Removed sub {what} for {name_for_log(client.opts or {})} - not authorized")
-
-
-def _quoted(octets: bytes) -> str:
-    return quote(octets.decode("utf-8", "surrogateescape"))
+    server.expire_later(client, grant)
+    server.renew_permissions(client, grant)

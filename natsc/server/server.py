@@ -13,10 +13,10 @@ from collections import deque
 from natsc import errors
 from natsc._core import Engine
 from natsc.auth.permissions import permission_lists
-from natsc.auth.users import Authenticator, log_label
+from natsc.auth.users import Authenticator, log_label, name_for_log
 from natsc.clock import Clock
 from natsc.config.goaddress import join_host_port
-from natsc.config.gotext import GoError, format_duration
+from natsc.config.gotext import GoError, format_duration, quote
 from natsc.config.keys import PREFIX_CURVE, PREFIX_SERVER, random_public_key
 from natsc.engine.permissions import Permissions
 from natsc.net.listener import ClientListener
@@ -31,11 +31,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc._core import Client
+    from natsc.auth.claims import ClaimAccount
+    from natsc.auth.operator import OperatorAuthenticator
     from natsc.auth.users import Grant
     from natsc.clock import Timer
+    from natsc.config.options import Account as ConfiguredAccount
     from natsc.config.options import Options
+    from natsc.config.options import Permissions as ConfiguredPermissions
     from natsc.engine.account import Account
     from natsc.server.auth_threads import AuthThreads
+    from natsc.server.claims import ClaimAccounts
     from natsc.server.log import Log
 
 GLOBAL_ACCOUNT = "$G"
@@ -70,7 +75,8 @@ class Server:
             self.account(self.system_account_name)
             self.engine.next_cid()
             self.engine.next_cid()
-        self.auth = Authenticator(opts)
+        self.claims: ClaimAccounts | None = self._make_claims(opts)  # in operator mode
+        self.auth: Authenticator | OperatorAuthenticator = self.make_authenticator(opts)
         self.accepting = False
         self.stopping = False
         self.lame_duck = False
@@ -93,6 +99,54 @@ class Server:
         self.configure()
 
     # Configuration
+
+    def _make_claims(self, opts: Options) -> ClaimAccounts | None:
+        if not (opts.trusted_operators or opts.trusted_keys):
+            return None
+        from natsc.server.claims import ClaimAccounts
+
+        return ClaimAccounts(self)
+
+    def make_authenticator(
+        self, opts: Options, previous: Authenticator | OperatorAuthenticator | None = None
+    ) -> Authenticator | OperatorAuthenticator:
+        """Who decides over connections under these options; previous: who does so now."""
+        if self.claims is None:
+            assert previous is None or isinstance(previous, Authenticator)
+            return Authenticator(opts, previous)
+        from natsc.auth.operator import OperatorAuthenticator
+
+        auth = OperatorAuthenticator(opts, self.claims.accounts, self.clock.wall_ns)
+        auth.pinned_failures = previous.pinned_failures if previous is not None else 0
+        return auth
+
+    def adopt(self, account: ClaimAccount) -> None:
+        """Makes the engine's account what its JWT says."""
+        name, limits = account.name, account.options.limits
+        handle = self.account(name)
+        handle.options, handle.limits = account.options, limits
+        handle.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
+        self.gone_accounts.discard(name)
+        if name not in self._accounts:
+            self._accounts.add(name)
+            self._skip_cids({name})
+        if self.jetstream is not None:
+            self.jetstream.reload()
+
+    def abandon(self, name: str) -> None:
+        """An operator's account is no more."""
+        self._accounts.discard(name)
+        self.gone_accounts.add(name)
+
+    def account_label(self, name: str) -> str:
+        """An account as log lines name it: with the name that its JWT has for it, too."""
+        known = self.claims.accounts.get(name) if self.claims is not None else None
+        return f"{name}/{known.name_tag}" if known is not None and known.name_tag else name
+
+    def configured_accounts(self) -> list[ConfiguredAccount]:
+        """All accounts with settings, by whoever made them, in the form of the configuration."""
+        claimed = [account.options for account in self.claims.accounts.values()] if self.claims is not None else []
+        return [*self.options.accounts, *claimed]
 
     def configure(self, tls_context: Any = None) -> None:
         """Takes over the options into the engine; at start and, with the context made before, after a reload."""
@@ -123,7 +177,7 @@ class Server:
             if limits is not None:
                 account.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
         before = self._accounts
-        self._accounts = {GLOBAL_ACCOUNT, *(configured.name for configured in opts.accounts)}
+        self._accounts = {GLOBAL_ACCOUNT, *(configured.name for configured in self.configured_accounts())}
         if self.system_account_name:
             self._accounts.add(self.system_account_name)
         self._skip_cids(self._accounts - before)
@@ -244,6 +298,7 @@ class Server:
                 process.write_pid_file(opts.pid_file)
             except process.FileError as error:
                 raise StartError(f"Could not write pidfile: {error}") from None
+        await self._start_claims()
         self.refresh_info()  # what monitoring shows until the server listens
         if opts.http_port or opts.https_port:
             from natsc.monitor.http import MonitorError, start_monitor
@@ -318,6 +373,10 @@ class Server:
             log.warn("Plaintext passwords detected, use nkeys or bcrypt")
         if opts.config_file:
             log.notice(f"Using configuration file: {opts.config_file} ({opts.config_digest})")
+        if self.claims is not None:
+            from natsc.server.claims_start import announce
+
+            announce(self)
         if opts.max_payload > 8 << 20:
             log.warn("Maximum payloads over 8.00 MB are generally discouraged and could lead to poor performance")
 
@@ -366,6 +425,14 @@ class Server:
         if self.options.ports_file_dir and self.listener is not None:
             self._write_ports_file()
 
+    async def _start_claims(self) -> None:
+        """Raises StartError."""
+        if self.claims is None:
+            return
+        from natsc.server.claims_start import start
+
+        await start(self, self.claims)
+
     async def shutdown(self) -> None:
         """Closes every connection and listener and gives back every file; safe to call twice."""
         if self.stopping:
@@ -384,6 +451,8 @@ class Server:
             self.monitor.close()
         if self._auth_threads is not None:
             self._auth_threads.close()
+        if self.claims is not None:
+            self.claims.close()
         self._remove_ports_file(self.options.ports_file_dir)
         await self._wait_for_connections()
         self.clock.close()
@@ -414,9 +483,18 @@ class Server:
     def apply_limits(self, client: Client) -> int:
         """The smaller of the account's and the server's limits. Returns the one of subscriptions; -1: there is none."""
         opts, account = self.options, client.account
-        max_subs = _least(opts.max_subs or -1, account.max_subs)
-        client.configure(max_payload=_least(opts.max_payload or -1, account.max_payload), max_subs=max_subs)
+        user = client.grant.jwt_user if client.grant is not None else None
+        max_subs = _least(opts.max_subs or -1, account.max_subs, user.subs if user is not None else -1)
+        max_payload = _least(opts.max_payload or -1, account.max_payload, user.payload if user is not None else -1)
+        client.configure(max_payload=max_payload, max_subs=max_subs)
         return max_subs
+
+    def enforce_limits(self, client: Client) -> None:
+        """apply_limits, and the end of a client that has as many subscriptions as it may already."""
+        if 0 <= self.apply_limits(client) <= client.num_subs:
+            self.log_client(client, "error", errors.TOO_MANY_SUBSCRIPTIONS.decode())
+            client.send_err(errors.TOO_MANY_SUBSCRIPTIONS)
+            client.close(errors.MAX_SUBSCRIPTIONS_EXCEEDED)
 
     def compiled_permissions(self, grant: Grant) -> Permissions | None:
         """The engine's rules for what was granted; connections of one user share them."""
@@ -426,30 +504,26 @@ class Server:
         known = self._permissions.get(id(granted))
         if known is not None:
             return known[1]
-        lists = permission_lists(granted)
-        assert lists is not None
-        compiled = Permissions(
-            lists.publish_allow,
-            lists.publish_deny,
-            _with_queues(lists.subscribe_allow),
-            _with_queues(lists.subscribe_deny),
-            lists.response,
-        )
-        self._permissions[id(granted)] = (granted, compiled)  # holding granted keeps its id its own
+        compiled = _compiled(granted)
+        if grant.jwt_user is None:  # there is no end of JWTs
+            self._permissions[id(granted)] = (granted, compiled)  # holding granted keeps its id its own
         return compiled
 
     def authenticate(
-        self, client: Client, auth: Authenticator, connect: dict[str, Any] | None = None, **sinks: Callable[[str], None]
+        self, client: Client, auth: Any, connect: dict[str, Any] | None = None, **sinks: Callable[[str], None]
     ) -> Grant | None:
         """What auth grants to a client for its CONNECT (or for another one); sinks: debug and warn."""
         conn = client.conn
-        return auth.authenticate(
+        grant: Grant | None = auth.authenticate(
             (client.opts or {}) if connect is None else connect,
             tls=conn.tls if conn is not None else None,
             conn_type=info.connection_type(client),
             nonce=client.nonce or b"",
+            host=client.ip,
+            error=lambda text: self.log_client(client, "error", text),
             **sinks,
         )
+        return grant
 
     def authenticate_in_thread(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
         """Compares a bcrypt hash off the loop; the client's input waits."""
@@ -470,19 +544,35 @@ class Server:
         if blocked:
             self.log.warn(f"Rejected {blocked} connections due to TLS rate limiting")
 
-    def expire_later(self, client: Client, when_ns: int) -> None:
-        """Closes a client when its credentials end (wall clock ns)."""
+    def expire_later(self, client: Client, grant: Grant) -> None:
+        """Closes a client when its credentials end, where they do."""
+        if grant.expires is None:
+            return
 
         def expire() -> None:
             if not client.closing:
+                self.log_client(client, "debug", "User Authentication Expired")
                 client.send_err(b"User Authentication Expired")
                 client.close(errors.AUTHENTICATION_EXPIRED)
                 self.engine.end_turn()
 
-        self.clock.call_later(max(0, when_ns - self.clock.wall_ns()) / 1e9, expire)
+        grant.timer = self.clock.call_later(max(0, grant.expires - self.clock.wall_ns()) / 1e9, expire)
+
+    def renew_permissions(self, client: Client, grant: Grant) -> None:
+        """What was granted to a client that is there already: it loses what isn't allowed any more."""
+        client.set_permissions(self.compiled_permissions(grant))
+        for subject, queue, sid in client.prune_subscriptions():
+            what = _quoted(subject)
+            if queue is not None:
+                what += f" using queue {_quoted(queue)}"
+            what += f" (sid {_quoted(sid)})"
+            client.send_err(f"Permissions Violation for Subscription to {what}".encode("utf-8", "surrogateescape"))
+            self.log.notice(f"Removed sub {what} for {name_for_log(client.opts or {})} - not authorized")
 
     def _on_closed(self, client: Client) -> None:
         self.closed.append(client)
+        if client.grant is not None and client.grant.timer is not None:
+            client.grant.timer.cancel()
         if self.log.debug_on:
             self.log_client(client, "debug", f"Client connection closed: {client.reason}")
         if self.listener is not None and client.conn is not None:
@@ -514,6 +604,18 @@ class Server:
         return lambda text: self.log_client(client, "debug", text)
 
 
+def _compiled(granted: ConfiguredPermissions) -> Permissions:
+    lists = permission_lists(granted)
+    assert lists is not None
+    return Permissions(
+        lists.publish_allow,
+        lists.publish_deny,
+        _with_queues(lists.subscribe_allow),
+        _with_queues(lists.subscribe_deny),
+        lists.response,
+    )
+
+
 def _least(*limits: int) -> int:
     """The smallest limit; -1 is none."""
     return min((limit for limit in limits if limit >= 0), default=-1)
@@ -522,6 +624,10 @@ def _least(*limits: int) -> int:
 def _wire_limit(max_payload: int) -> int:
     """The limit as INFO says it: 32 bits, -1 for none."""
     return max_payload if max_payload < 1 << 31 else -1
+
+
+def _quoted(octets: bytes) -> str:
+    return quote(octets.decode("utf-8", "surrogateescape"))
 
 
 def _with_queues(rules: list[Any] | None) -> list[tuple[bytes, bytes]] | None:

@@ -1,4 +1,4 @@
-"""Operator mode: JWTs are verified, and the server is told not to start."""
+"""Operator mode in a configuration: JWTs are verified, and its rules hold."""
 
 from __future__ import annotations
 
@@ -73,10 +73,11 @@ def test_same_words_as_nats_server(name: str, tmp_path: Path, monkeypatch: pytes
     assert comparable(natsc_says("main.conf")) == comparable(reference_says("main.conf"))
 
 
-def test_an_operator_is_refused() -> None:
+def test_an_operator_is_read() -> None:
     opts = process_config_string(CONFIGS["good"])
-    assert opts.refused == ["operator"]
+    assert (opts.refused, opts.unsupported) == ([], [])
     assert opts.operator_jwt == [GOOD]
+    assert [claims.name for claims in opts.trusted_operators] == ["n"]
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,6 @@ def test_a_list_of_accounts() -> None:
         ("accounts {A {exports: [{stream: a}]}}", "exports and imports"),
         ("accounts {A {msg_trace: a}}", "msg_trace"),
         ("system_account: A", "system_account"),
-        ("resolver: MEM", "resolver"),
     ],
 )
 def test_what_natsc_lacks_is_named(text: str, name: str) -> None:
@@ -162,7 +161,6 @@ def test_what_natsc_lacks_is_named(text: str, name: str) -> None:
         ("authorization {proxy_required: true}", "proxy_required"),
         ("authorization {users: [{user: a, proxy_required: true}]}", "proxy_required"),
         (f"proxies {{trusted: [{{key: {NKEY}}}]}}", "proxies"),
-        ("trusted_keys: OCAT33MTVU2VUOIMGNGUNXJ66AH2RLSDAF3MUBCYAY5QMIL65NQM6XQG", "trusted_keys"),
         ("ocsp: true", "ocsp"),
         ("ocsp {mode: must}", "ocsp"),
         ("tls {ocsp_peer: true}", "ocsp_peer"),

@@ -1,0 +1,108 @@
+"""HTTP GET of something small, on a thread of its own: the loop goes on meanwhile.
+
+Redirects are followed within HTTP, no proxy is asked, and neither time nor size has to be trusted to the other side.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import Thread
+
+from natsc.auth.jwt import SIZE_MAX
+from natsc.config.gotext import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+    from ssl import SSLContext
+
+    from natsc.config.options import TLSConfigOpts
+
+_PIECE = 65536
+
+
+def fetch(
+    loop: AbstractEventLoop,
+    url: str,
+    timeout: float,
+    context: SSLContext | None,
+    then: Callable[[str | None, str], object],
+) -> None:
+    """Calls then(text, "") or then(None, why) on the loop, once."""
+
+    def run() -> None:
+        answer: tuple[str | None, str]
+        try:
+            answer = get(url, timeout, context), ""
+        except (OSError, ValueError) as error:
+            answer = None, f"could not fetch <{quote(redacted(url))}>: {_reason(error)}"
+        try:
+            loop.call_soon_threadsafe(then, *answer)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits for it
+
+    Thread(target=run, name="natsc-fetch", daemon=True).start()
+
+
+def get(url: str, timeout: float, context: SSLContext | None) -> str:
+    """The text at a URL. Blocks for about `timeout` seconds at most. Raises OSError, ValueError."""
+    import http.client
+    from urllib import request
+
+    opener = request.OpenerDirector()
+    for handler in (
+        request.HTTPHandler(), request.HTTPSHandler(context=context), request.HTTPDefaultErrorHandler(),
+        request.HTTPRedirectHandler(), request.HTTPErrorProcessor(), request.UnknownHandler(),
+    ):  # fmt: skip
+        opener.add_handler(handler)
+    deadline = time.monotonic() + timeout
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        with opener.open(url, timeout=timeout) as answer:
+            if answer.status != 200:
+                raise OSError(f"{answer.status} {answer.reason}")
+            while piece := answer.read1(_PIECE):
+                pieces.append(piece)
+                size += len(piece)
+                if size > SIZE_MAX:
+                    raise ValueError("the answer is too large")
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the answer took too long")
+    except http.client.HTTPException as error:
+        raise ValueError(f"malformed HTTP response: {error!r}") from None
+    return b"".join(pieces).decode("utf-8", "surrogateescape").strip()
+
+
+def _reason(error: Exception) -> str:
+    """The reason without the library's words around it."""
+    from urllib.error import HTTPError
+
+    if isinstance(error, HTTPError):
+        return f"{error.code} {error.reason}"
+    return str(getattr(error, "reason", error))
+
+
+def redacted(url: str) -> str:
+    """A URL without the password in it."""
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    if not at or not slashes or "/" in user:
+        return url
+    name, colon, _ = user.partition(":")
+    return f"{scheme}://{name}{':xxxxx' if colon else ''}@{tail}"
+
+
+def client_context(tls: TLSConfigOpts) -> SSLContext:
+    """The TLS of `resolver_tls`. Raises OSError."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert_file:
+        context.load_cert_chain(tls.cert_file, tls.key_file or None)
+    return context
