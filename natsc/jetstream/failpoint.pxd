@@ -3,6 +3,7 @@
 cdef enum failpoint_t:
     FAIL_STORE_MADE         # a store's directory and file are there, nothing in it is committed
     FAIL_STORE_FORMATTED    # its format is committed, its name in the directory may not be on disk
+    FAIL_STORE_NAMED        # so is that, its id is not yet kept beside it
     FAIL_COMMIT_BEGIN       # a batch is taken
     FAIL_COMMIT_APPLIED     # all of it is in the transaction
     FAIL_COMMIT_DONE        # the transaction is committed, nobody knows

@@ -26,6 +26,7 @@ VARIABLE = "NATSC_FAILPOINT"
 NAMES = {
     "store.made": FAIL_STORE_MADE,
     "store.formatted": FAIL_STORE_FORMATTED,
+    "store.named": FAIL_STORE_NAMED,
     "commit.begin": FAIL_COMMIT_BEGIN,
     "commit.applied": FAIL_COMMIT_APPLIED,
     "commit.done": FAIL_COMMIT_DONE,

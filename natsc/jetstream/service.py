@@ -422,8 +422,10 @@ def _temporary_dir() -> str:
 
 
 def _check_directory(path: str) -> None:
+    from natsc.jetstream.store import make_directory
+
     try:
-        os.makedirs(path, 0o750, exist_ok=True)
+        make_directory(path, 0o750)
     except FileExistsError:
         raise JetStreamError("storage directory is not a directory") from None
     except OSError as error:

@@ -17,7 +17,7 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from natsc.jetstream.failpoint cimport FAIL_STORE_FORMATTED, FAIL_STORE_MADE, failpoint
+from natsc.jetstream.failpoint cimport FAIL_STORE_FORMATTED, FAIL_STORE_MADE, FAIL_STORE_NAMED, failpoint
 from natsc.jetstream.layout cimport MAX_KEY, STORE_FORMAT, state_head_t
 from natsc.jetstream.layout import stream_name
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUND, MDB_NOTLS, MDB_RDONLY,
@@ -146,6 +146,21 @@ def lock_directory(directory: str) -> int:
     return fd
 
 
+def make_directory(path: str, mode: int) -> None:
+    """os.makedirs, and the names of what was made are durable. Nothing happens where it is there."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if not os.path.exists(parent):
+        make_directory(parent, mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    sync_directory(parent)
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -220,7 +235,7 @@ cdef class Store:
                 "does not read: start nats-server on it and run 'nats account backup' (or, for one stream, "
                 "'nats stream backup'), move its 'jetstream' directory away, then run 'nats account restore' on natsc")
         self.directory = os.path.join(os.path.abspath(store_dir), DIRECTORY)
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        make_directory(self.directory, 0o700)
         self.lock_fd = lock_directory(self.directory)
         self.forks = forks_seen()
         try:
@@ -310,6 +325,8 @@ cdef class Store:
             rc = mdb.env_sync(self.env, 1)
             if rc:
                 raise StoreError(f"can't write the store {self.directory!r}: {lmdb_text(rc)}")
+            sync_directory(self.directory)      # the name of the data file, before there is an id that asks for it
+        failpoint(FAIL_STORE_NAMED)
         with open(path + ".new", "w") as file:
             file.write(self.store_id + "\n")
             file.flush()

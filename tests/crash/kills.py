@@ -26,7 +26,6 @@ from tests.conformance.harness import Server
 from .scenarios import Lost, all_scenarios
 from .wire import Closed, Wire
 
-WINDOW = 600  # unanswered requests at which no more are sent
 ROUND_S = 20.0  # a server that isn't dead after so much longer than that is an error
 HOW = ("random moment", "failpoint", "while it stops")
 
@@ -41,11 +40,16 @@ FAILPOINTS = {
 class Kills:
     """The test, in the directory `where`. `figures` counts what happened."""
 
-    def __init__(self, where: str, seed: str, kind: str = "natsc", config: str = "") -> None:
+    def __init__(
+        self, where: str, seed: str, kind: str = "natsc", config: str = "", burst: int = 200, duplicates_s: int = 120
+    ) -> None:
         self.rng = random.Random(seed)
         self.kind = kind
         self.config = f'jetstream {{ store_dir: "{where}"\n{config} }}\n'
         self.scenarios = all_scenarios(self.rng)
+        self.window = 3 * burst  # unanswered requests at which no more are sent
+        for scenario in self.scenarios:
+            scenario.burst, scenario.duplicates_s = burst, duplicates_s
         self.figures: dict[str, int] = {"rounds": 0}
         self.server: Server
         self.wire: Wire
@@ -65,32 +69,30 @@ class Kills:
     def redelivered_confirmed(self) -> int:
         return sum(scenario.redelivered_confirmed for scenario in self.scenarios)
 
+    # What tests/crash/images.py does otherwise, to write down what happens, and to repeat it.
+
+    def launch(self, failpoint: str = "", wait: bool = True) -> Server:
+        return Server(self.kind, self.config, wait=wait, environment={VARIABLE: failpoint} if failpoint else None)
+
     def start(self, failpoint: str = "") -> None:
         """Start the server; it dies at the failpoint."""
-        self.server = Server(self.kind, self.config, environment={VARIABLE: failpoint} if failpoint else None)
+        self.server = self.launch(failpoint)
         self.wire = Wire(self.server.port)
+
+    def gone(self) -> None:
+        """The connection is closed: wait for the server's end."""
+        self.server.wait()
 
     def stop(self) -> None:
         self.wire.close()
         self.server.close()
 
-    def setup(self) -> None:
-        self.start()
-        for scenario in self.scenarios:
-            scenario.setup(self.wire)
-            scenario.connect(self.wire)
-
-    def work(self) -> None:
-        """Work until the server is gone and all that it sent is read."""
-        deadline = time.monotonic() + 2 * ROUND_S
-        while not self.wire.closed:
-            if self.wire.in_flight < WINDOW:
-                for scenario in self.scenarios:
-                    scenario.act(self.wire)
-            self.wire.pump(0.02)
-            if time.monotonic() > deadline:
-                raise Lost(f"the server is still there, {self.wire.in_flight} requests are unanswered")
-        self.server.wait()
+    def kill_at_start(self, delay: float) -> None:
+        server = self.launch(wait=False)
+        time.sleep(delay)
+        server.signal(signal.SIGKILL)
+        server.wait()
+        server.close()
 
     def kill_later(self, acked: int, stop_first: bool) -> threading.Thread:
         """Kill the server a random while after that many more messages are acknowledged, or after ROUND_S."""
@@ -109,6 +111,27 @@ class Kills:
         thread.start()
         return thread
 
+    # The test
+
+    def setup(self) -> None:
+        self.start()
+        for scenario in self.scenarios:
+            scenario.setup(self.wire)
+            scenario.connect(self.wire)
+            scenario.ready = True
+
+    def work(self) -> None:
+        """Work until the server is gone and all that it sent is read."""
+        deadline = time.monotonic() + 2 * ROUND_S
+        while not self.wire.closed:
+            if self.wire.in_flight < self.window:
+                for scenario in self.scenarios:
+                    scenario.act(self.wire)
+            self.wire.pump(0.02)
+            if time.monotonic() > deadline:
+                raise Lost(f"the server is still there, {self.wire.in_flight} requests are unanswered")
+        self.gone()
+
     def round(self, how: str, acked: int, next_failpoint: str = "") -> None:
         """Load, kill, start, check. How a failpoint kills was said when the server was started."""
         self.count("rounds")
@@ -121,11 +144,7 @@ class Kills:
         self.stop()
         if self.rng.random() < 0.1:
             self.count("and again while it starts")
-            server = Server(self.kind, self.config, wait=False)
-            time.sleep(self.rng.random() * 0.15)
-            server.signal(signal.SIGKILL)
-            server.wait()
-            server.close()
+            self.kill_at_start(self.rng.random() * 0.15)
         self.start(next_failpoint)
         try:
             self.check()

@@ -71,6 +71,9 @@ class Flags:
 class Scenario:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
+        self.burst = 200  # messages sent at once, at most
+        self.duplicates_s = 120  # ids are remembered so long
+        self.ready = False  # once all of setup was answered
         self.acked = 0  # acknowledged messages
         self.confirmed = 0  # acknowledgements that were confirmed
         self.redelivered_confirmed = 0
@@ -116,7 +119,7 @@ class Bulk(Scenario):
         self.recent: list[int] = []  # acknowledged since the last check
         self.last_seen = 0  # the highest sequence that was ever told
         self.doubtful: list[int] = []  # numbers with an id that were not acknowledged
-        self.make(wire, self.name, "b.*", duplicate_window=120_000 * MS)
+        self.make(wire, self.name, "b.*", duplicate_window=self.duplicates_s * 1000 * MS)
 
     def send(self, wire: Wire, number: int) -> None:
         headers = b"NATS/1.0\r\nNats-Msg-Id: m%d\r\n\r\n" % number if number % 2 else b""
@@ -134,7 +137,7 @@ class Bulk(Scenario):
             self.recent.append(number)
 
     def act(self, wire: Wire) -> None:
-        for _ in range(self.rng.choice((1, 5, 40, 200))):
+        for _ in range(min(self.rng.choice((1, 5, 40, 200)), self.burst)):
             self.sent += 1
             self.seq_of.append(0)
             self.found.append(0)
@@ -352,7 +355,7 @@ class WorkQueue(Pulling):
         self.consume(wire)
 
     def act(self, wire: Wire) -> None:
-        for _ in range(self.rng.choice((1, 10, 60))):
+        for _ in range(min(self.rng.choice((1, 10, 60)), self.burst)):
             self.sent += 1
             wire.ask(b"w.%d" % (self.sent % 5), body(self.sent), partial(self.on_ack, self.sent))
         self.pull(wire, 150)
@@ -591,7 +594,7 @@ class Deletes(Scenario):
         self.make(wire, self.name, "d.*")
 
     def act(self, wire: Wire) -> None:
-        for _ in range(self.rng.randrange(12)):
+        for _ in range(self.rng.randrange(min(12, self.burst + 1))):
             self.sent += 1
             if self.sent % 6 != self.purging:
                 wire.ask(b"d.%d" % (self.sent % 6), body(self.sent), partial(self.on_ack, self.sent))

@@ -47,7 +47,7 @@ def test_killed_at_each_place_of_a_batchs_way(kills: Kills) -> None:
     kills.stop()
 
 
-@pytest.mark.parametrize("place", ["store.made", "store.formatted"])
+@pytest.mark.parametrize("place", ["store.made", "store.formatted", "store.named"])
 def test_killed_while_the_store_is_made(tmp_path: Path, place: str) -> None:
     config = f'jetstream {{ store_dir: "{tmp_path}" }}\n'
     made = b'{"name":"S","subjects":["s"]}'

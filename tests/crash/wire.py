@@ -72,6 +72,14 @@ class Wire:
         """Send and receive what can be without waiting, or after waiting so long; answers are called from here."""
         if self.closed:
             return
+        data = self.receive(timeout)
+        if data == b"":
+            self.closed = True
+        elif data:
+            self.parse(data)
+
+    def receive(self, timeout: float) -> bytes | None:
+        """What came, None for nothing, empty for the end; what waits is sent meanwhile."""
         readable, writable, _ = select.select([self.socket], [self.socket] if self.out else [], [], timeout)
         try:
             if writable:
@@ -80,19 +88,17 @@ class Wire:
             self.out.clear()  # what it sent before it died is still to be read
             readable = [self.socket]
         if not readable:
-            return
+            return None
         try:
-            data = self.socket.recv(CHUNK)
+            return self.socket.recv(CHUNK)
         except BlockingIOError:
-            return
+            return None
         except ConnectionResetError:
-            data = b""
-        if not data:
-            self.closed = True
-            return
-        self._parse(self.data + data)
+            return b""
 
-    def _parse(self, data: bytes) -> None:
+    def parse(self, data: bytes) -> None:
+        """Take what the server sent: whole operations at once, the rest when more comes."""
+        data = self.data + data
         at = 0
         while True:
             end = data.find(b"\r\n", at)

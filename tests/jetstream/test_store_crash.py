@@ -23,8 +23,8 @@ def run_and_kill(where, step, delay):
     """The last step that the process acknowledged before it died; step - 1 where it was none."""
     script = os.path.join(os.path.dirname(__file__), "crashing.py")
     child = subprocess.Popen(
-        [sys.executable, script, where, SEED, str(step)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [sys.executable, script, where, SEED, str(step)], bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )  # without a buffer: communicate() would not look into it
     assert child.stdout.readline() == b"ready\n", child.stderr.read().decode()
     time.sleep(delay)
     child.kill()
