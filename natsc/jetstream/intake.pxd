@@ -32,7 +32,8 @@ cdef class Intake:
     cdef readonly bytes consumer        # name of the consumer that is read; b"" = what comes is ignored
     cdef public uint64_t sseq           # last sequence seen of the stream that is read
     cdef uint64_t dseq                  # last one of its consumer
-    cdef public uint64_t lag            # messages that waited behind the last one
+    cdef public uint64_t stored_sseq    # last sequence of it that was stored
+    cdef readonly uint64_t lag          # messages that waited behind the last one
     cdef readonly uint64_t last_ns      # engine time of the last sign of life; 0 = never
     cdef bytes head                     # Nats-Stream-Source: what stands before the sequence
     cdef bytes middle                   # what stands behind it, before the subject

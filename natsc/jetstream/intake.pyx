@@ -207,7 +207,9 @@ cdef class Intake:
         if o.sseq <= self.sseq:
             if o.dseq == self.dseq + 1:
                 self.dseq += 1
-        elif self.is_mirror:
+            return
+        self.lag = o.pending - 1 if o.pending else 0
+        if self.is_mirror:
             self.take_mirrored(m, msg, &o)
         else:
             self.take_sourced(m, msg, &o)
@@ -258,7 +260,6 @@ cdef class Intake:
             self.stop_reading(refused)
             return
         self.dseq, self.sseq = o.dseq, o.sseq
-        self.lag = o.pending - 1 if o.pending else 0
 
     cdef void take_sourced(self, match_t* m, msg_t* msg, origin_t* o) noexcept:
         """A message that is stored as a new one, with a header that says where it is from."""
@@ -281,7 +282,8 @@ cdef class Intake:
             self.stop_reading(refused)
             return
         self.dseq, self.sseq = o.dseq, o.sseq
-        self.lag = o.pending - 1 if o.pending else 0
+        if not refused and self.stream.store.has(self.stream.store.last_seq):
+            self.stored_sseq = o.sseq       # else it is known already, or nobody is interested in it
         self.kept_due = True
         job_post(self.e, &self.job)
 

@@ -98,6 +98,7 @@ class Origin(Intake):
         self.error: dict[str, Any] | None = None
         self.fails = 0
         self.recreated = False
+        self.behind = 0  # messages that its consumer began with
         self._asked_ns = 0
         self._state = _WAITING
         self._level = 0
@@ -349,7 +350,7 @@ class Origin(Intake):
         self.fails, self._warned = 0, ""
         self._state = _READING
         self.wake_at(self.now_ns + SILENCE_NS)
-        self.lag = max(made.pending, 0)
+        self.behind = made.pending
         self.sourcing.answer_direct()
 
     def _skip_to(self, delivered: int) -> int:
@@ -382,7 +383,7 @@ class Origin(Intake):
         if self.last_ns:
             found.active = self.now_ns - self.last_ns
         if not self.is_mirror:
-            found.seq = self.sseq
+            found.seq = self.stored_sseq
         return found
 
 
@@ -429,6 +430,23 @@ def _start_as_configured(config: ConsumerConfig, source: StreamSource) -> None:
         config.deliver_policy, config.opt_start_time = DELIVER_BY_START_TIME, source.opt_start_time
 
 
+class Kept:
+    """Where a source stands: the last sequence of its origin that was seen, the last one that was stored, the origin's
+    identity, and the last sequence of the stream itself at that time.
+    """
+
+    __slots__ = ("identity", "last", "seq", "stored")
+
+    def __init__(self, seq: int = 0, stored: int = 0, identity: str = "", last: int = 0) -> None:
+        self.seq = seq
+        self.stored = stored
+        self.identity = identity
+        self.last = last
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
 class Sourcing:
     """All that one stream reads from."""
 
@@ -436,8 +454,7 @@ class Sourcing:
         self.stream = stream
         self.mirror: Origin | None = None
         self.sources: dict[str, Origin] = {}
-        # Where each source stands, also those that aren't configured any more: (its sequence, its identity, our sequence).
-        self.kept: dict[str, tuple[int, str, int]] = {}
+        self.kept: dict[str, Kept] = {}  # where each source stands, also those that aren't configured any more
 
     def start(self) -> None:
         """The stream is there: reads from now on."""
@@ -467,7 +484,7 @@ class Sourcing:
 
     def answer_direct(self) -> None:
         """Lets a mirror that has about all that its origin has answer direct gets for it."""
-        if self.mirror is not None and self.mirror.reading and self.mirror.lag < CAUGHT_UP:
+        if self.mirror is not None and self.mirror.reading and self.mirror.behind < CAUGHT_UP:
             self.stream.owner.listen_for_origin(self.stream)
 
     def origins(self) -> list[Origin]:
@@ -502,11 +519,11 @@ class Sourcing:
         """Remembers, and writes in the batch of the messages, how far a source has come."""
         if self.stream.closed:
             return
-        last = self.stream.store.last_seq
-        self.kept[origin.name] = origin.sseq, origin.identity, last
+        kept = Kept(origin.sseq, origin.stored_sseq, origin.identity, self.stream.store.last_seq)
+        self.kept[origin.name] = kept
         if self.stream.config.storage == FILE:
-            value = {"name": origin.name, "seq": origin.sseq, "identity": origin.identity, "last": last}
-            self.stream.store.consumer_put_bytes(KEPT + raw(short_hash(origin.name)), encode(value))
+            value = encode({"name": origin.name, **kept.as_json()})
+            self.stream.store.consumer_put_bytes(KEPT + raw(short_hash(origin.name)), value)
             self.stream.outbox.end_soon()
 
     def _load(self) -> None:
@@ -515,16 +532,17 @@ class Sourcing:
         for _, value in self.stream.store.consumer_items(KEPT):
             try:
                 found = json.loads(value)
-                self.kept[found["name"]] = int(found["seq"]), found["identity"], int(found["last"])
-            except (ValueError, KeyError, TypeError):
+                self.kept[found.pop("name")] = Kept(**found)
+            except (ValueError, KeyError, TypeError, AttributeError):
                 self.stream.owner.warn(f"JetStream can't read where a source of the stream '{self.stream.name}' stands")
 
     def _find_starts(self, origins: list[Origin]) -> None:
         """Lets sources go on where they were, by what is kept, and by the messages that came after it."""
         looked_for: dict[str, int] = {}
         for origin in origins:
-            origin.sseq, origin.identity, last = self.kept.get(origin.name, (0, "", 0))
-            looked_for[origin.name] = last + 1
+            kept = self.kept.get(origin.name, Kept())
+            origin.sseq, origin.stored_sseq, origin.identity = kept.seq, kept.stored, kept.identity
+            looked_for[origin.name] = kept.last + 1
         by_name = {origin.name: origin for origin in origins}
         at = self.stream.store.last_seq
         while looked_for:
@@ -536,7 +554,8 @@ class Sourcing:
             names = [name] if name else [one for one in looked_for if one.split(" ")[0] == stream]
             for one in names:
                 if looked_for.pop(one, at + 1) <= at and seq:
-                    by_name[one].sseq, by_name[one].identity = seq, identity
+                    found = by_name[one]
+                    found.sseq, found.stored_sseq, found.identity = seq, seq, identity
             for one in [one for one, bound in looked_for.items() if bound >= at]:
                 del looked_for[one]
             at -= 1

@@ -363,6 +363,104 @@ def a_consumer_of_somebody_elses(talk: Talk) -> None:
         until(talk, name, lambda info: "error" in (info.get("mirror") or info["sources"][0]))
 
 
+@scenario
+def start_times(talk: Talk) -> None:
+    talk.stream("TA")
+    talk.fill("TA.a", "TA.b")
+    time.sleep(0.05)
+    talk.fill("TA.c", "TA.d")
+    when = ask(talk, "STREAM.MSG.GET.TA", {"seq": 3})["message"]["time"]
+    for name, config in (
+        ("TM", {"mirror": {"name": "TA", "opt_start_time": when}}),
+        ("TS", {"sources": [{"name": "TA", "opt_start_time": when}]}),
+        ("TT", {"sources": [{"name": "TA", "opt_start_seq": 2, "filter_subject": "TA.d"}], "first_seq": 10}),
+    ):
+        made = ask(talk, f"STREAM.CREATE.{name}", {"name": name, "storage": "memory", **config})
+        assert "error" not in made, made
+    until_last(talk, "TM", 4)
+    until_last(talk, "TS", 2)
+    until_last(talk, "TT", 10)
+    for name in ("TM", "TS"):
+        messages(talk, name, 4)
+    messages(talk, "TT", 10)
+
+
+@scenario
+def chains(talk: Talk) -> None:
+    talk.stream("HA")
+    talk.stream("HM", subjects=[], mirror={"name": "HA"})
+    talk.stream("HN", subjects=[], mirror={"name": "HM"})
+    talk.stream("HS", subjects=[], sources=[{"name": "HM"}])
+    talk.stream("HT", subjects=[], sources=[{"name": "HS"}, {"name": "HN", "filter_subject": "HA.a"}])
+    talk.stream("HU", subjects=[], mirror={"name": "HS"})
+    for name, member in (("HN", "mirror"), ("HU", "mirror"), ("HS", "sources"), ("HT", "sources")):
+        until(talk, name, lambda info, m=member: (info[m] if m == "mirror" else info[m][-1])["active"] != -1)
+    until(talk, "HM", lambda info: info["mirror"]["active"] != -1)
+    until(talk, "HT", lambda info: info["sources"][0]["active"] != -1)
+    talk.fill("HA.b")
+    for name in ("HN", "HS", "HT", "HU"):
+        until_last(talk, name, 1)
+    for name in ("HN", "HS", "HT", "HU"):
+        messages(talk, name, 1)
+
+
+@scenario
+def what_a_stream_does_with_sourced_messages(talk: Talk) -> None:
+    talk.stream("DA", allow_msg_ttl=True, allow_rollup_hdrs=True)
+    talk.stream("DT", subjects=[], sources=[{"name": "DA"}], subject_transform={"src": "DA.>", "dest": "t.>"})
+    talk.stream("DL", subjects=[], sources=[{"name": "DA"}], allow_msg_ttl=True, max_msgs_per_subject=1)
+    talk.stream("DW", subjects=[], sources=[{"name": "DA"}], retention="workqueue")
+    talk.stream("DI", subjects=[], sources=[{"name": "DA"}], retention="interest")
+    talk.stream("DD", subjects=[], sources=[{"name": "DA"}], discard="new", max_msgs=2)
+    talk.stream("DM", subjects=["DM.>"], sources=[{"name": "DA"}], max_msg_size=100)
+    names = ("DT", "DL", "DW", "DI", "DD", "DM")
+    for name in names:
+        until(talk, name, lambda info: info["sources"][0]["active"] != -1)
+    publish(talk, "DA.a", "one", Nats_TTL="1h")
+    publish(talk, "DA.a", "two", Nats_Rollup="sub", A="b")
+    publish(talk, "DA.b", "three")
+    for name in names:
+        until(talk, name, lambda info, n=name: info["state"]["last_seq"] >= (2 if n == "DD" else 3))
+        messages(talk, name, 3)
+
+
+@scenario
+def republished(talk: Talk) -> None:
+    talk.stream("EA")
+    talk.write("SUB ER.> 9\r\n")
+    talk.stream(
+        "ER", subjects=[], sources=[{"name": "EA"}], republish={"src": "EA.>", "dest": "ER.>", "headers_only": True}
+    )
+    until(talk, "ER", lambda info: info["sources"][0]["active"] != -1)
+    talk.publish("EA.a", "one", headers="NATS/1.0\r\nA: b\r\n\r\n")
+    talk.expect()
+    talk.record[-1] = re.sub(r"Time-Stamp: \S+Z|(EA\.a) \w{8}", r"\1", talk.record[-1])
+
+
+@scenario
+def lists_of_streams(talk: Talk) -> None:
+    talk.stream("VA")
+    talk.stream("VM", subjects=[], mirror={"name": "VA"})
+    talk.stream("VS", subjects=[], sources=[{"name": "VA"}])
+    talk.api("STREAM.NAMES", {"subject": "VA.>"})
+    talk.api("CONSUMER.LIST.VA")
+    talk.consumer("VM", "C", filter_subject="VA.b")
+    talk.consumer("VS", "C", filter_subject="nothing.such")
+
+
+@scenario
+def updates_of_sources(talk: Talk) -> None:
+    talk.stream("WA")
+    config = {"name": "WX", "storage": "memory", "subjects": ["WX.>"]}
+    talk.api("STREAM.CREATE.WX", config)
+    talk.api("STREAM.UPDATE.WX", {**config, "mirror": {"name": "WA"}})
+    talk.api("STREAM.UPDATE.WX", {"name": "WX", "storage": "memory", "mirror": {"name": "WA"}})
+    talk.api("STREAM.UPDATE.WX", {**config, "sources": [{"name": "WA"}, {"name": "WA"}]})
+    talk.api("STREAM.UPDATE.WX", {**config, "sources": [{"name": "WA", "filter_subject": "a..b"}]})
+    talk.api("STREAM.UPDATE.WX", {**config, "sources": [{"name": "WA"}]})
+    talk.api("STREAM.UPDATE.WX", {**config, "sources": [{"name": "WX"}]})
+
+
 @pytest.mark.parametrize(("number", "run"), list(enumerate(SCENARIOS)), ids=[one.__name__ for one in SCENARIOS])
 def test_both_say_the_same(servers: list[Server], number: int, run: Callable[[Talk], None]) -> None:
     both_say_the_same(servers, run, number)
@@ -376,11 +474,11 @@ def test_direct_gets_are_the_origins(servers: list[Server]) -> None:
             assert b"did_create" in client.request(f"{PREFIX}STREAM.CREATE.{name}", body.encode()).payload
 
         def get() -> list[bytes]:
-            return client.request(f"{PREFIX}DIRECT.GET.DO", b'{"seq":1}').headers.split(b"\r\n")
+            return client.request(f"{PREFIX}DIRECT.GET.GO", b'{"seq":1}').headers.split(b"\r\n")
 
-        make("DO", subjects=["DO.>"])
-        make("DM", mirror={"name": "DO"})
-        client.request("DO.a", b"x")
-        assert {b"Nats-Stream: DO" in get() for _ in range(20)} == {True}
-        client.request(f"{PREFIX}STREAM.DELETE.DO")
-        assert b"Nats-Stream: DM" in get()
+        make("GO", subjects=["GO.>"])
+        make("GM", mirror={"name": "GO"})
+        client.request("GO.a", b"x")
+        assert {b"Nats-Stream: GO" in get() for _ in range(20)} == {True}
+        client.request(f"{PREFIX}STREAM.DELETE.GO")
+        assert b"Nats-Stream: GM" in get()
