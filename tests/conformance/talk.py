@@ -104,6 +104,8 @@ class Talk:
     def steady(self, value: Any) -> Any:
         if isinstance(value, dict):
             return {name: "VARYING" if name in VARYING else self.steady(member) for name, member in value.items()}
+        if isinstance(value, list) and value and isinstance(value[0], dict) and "lag" in value[0]:
+            value = sorted(value, key=json.dumps)  # how sources go, in an order that isn't fixed
         return [self.steady(one) for one in value] if isinstance(value, list) else value
 
     def ping(self) -> None:
