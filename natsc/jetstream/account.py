@@ -112,7 +112,8 @@ class AccountJetStream:
             raise ApiError(errors.STREAM_NAME_EXIST)
         stream = self.open_stream(config, self.now())
         failpoint("stream.made")
-        if config.first_seq > 1:
+        if config.first_seq > 0:
+            stream.store.purge()  # an empty stream that begins somewhere says so
             stream.store.skip(config.first_seq, 0)
             stream.show_all()
         stream.save()

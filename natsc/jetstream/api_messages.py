@@ -239,7 +239,7 @@ def _multi(stream: Stream, body: GetRequest, size_max: int) -> Iterator[Reply]:
             return
         up_to -= 1
     up_to = up_to or state.last_seq
-    found = stream.last_messages(body.multi_last, body.seq, up_to, MULTI_LIMIT)
+    found = stream.last_messages(body.multi_last, up_to, MULTI_LIMIT)
     if found is None:
         yield _status("413 Too Many Results")
         return
@@ -247,9 +247,12 @@ def _multi(stream: Stream, body: GetRequest, size_max: int) -> Iterator[Reply]:
         yield _status("404 No Results")
         return
     pending = len(found)
-    last = size = 0
-    for sent, message in enumerate(found, 1):
+    last = size = sent = 0
+    for message in found:
         pending -= 1
+        if message.seq < body.seq:
+            continue
+        sent += 1
         yield Reply(message.data, _headers(stream, message, pending, last))
         last = message.seq
         size += _size(message)

@@ -102,8 +102,8 @@ if TYPE_CHECKING:
         def last_message(self, subject: str) -> StoredMessage | None:
             """The last message whose subject matches `subject`, which may have wildcards; of all when it is ""."""
 
-        def last_messages(self, filters: list[str], seq: int, up_to: int, limit: int) -> list[StoredMessage] | None:
-            """The last message of each subject that matches one of `filters`, those from `seq` to `up_to`, in order.
+        def last_messages(self, filters: list[str], up_to: int, limit: int) -> list[StoredMessage] | None:
+            """The last message up to `up_to` of each subject that matches one of `filters`, in order; "" matches none.
 
             None when they are more than `limit`.
             """

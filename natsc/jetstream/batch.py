@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ID, SEQUENCE, COMMIT = "Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"
 _NS = 1_000_000_000
 ID_MAX = 64
+_HEADERS_MAX = 65535
 TIMEOUT_NS = 10 * _NS
 _PER_STREAM, _IN_ALL, _SIZE = 50, 1000, 1000
 
@@ -126,9 +127,10 @@ class Batches:
         if len(batch_id.encode("utf-8", "surrogateescape")) > ID_MAX:
             raise ApiError(errors.ATOMIC_PUBLISH_INVALID_BATCH_ID)
         number = header(headers, SEQUENCE) or ""
-        if not number.isascii() or not number.isdigit():
+        digits = number.lstrip("0") or number[:1]
+        if not digits.isascii() or not digits.isdigit() or len(digits) > 20 or int(digits) > rare.SEQ_MAX:
             raise ApiError(errors.ATOMIC_PUBLISH_MISSING_SEQ)
-        seq = int(number)
+        seq = int(digits)
         commit = header(headers, COMMIT)
         at_end = commit == "eob"
         batch = self._find(batch_id, seq, seq - at_end)
@@ -162,7 +164,7 @@ class Batches:
         if batch is not None:
             return batch
         if seq != 1:
-            if size > self.size_max:
+            if not 0 <= size <= self.size_max:
                 raise ApiError(errors.ATOMIC_PUBLISH_TOO_LARGE_BATCH, size=self.size_max)
             raise ApiError(errors.ATOMIC_PUBLISH_INCOMPLETE_BATCH)
         if len(self.open) >= self.per_stream or self.stream.owner.service.open_batches >= self.in_all:
@@ -217,29 +219,46 @@ class Staged:
 
     def check(self, message: Message) -> Message:
         """The message as it is stored. Raises ApiError."""
-        stream, config = self.stream, self.stream.config
-        prepared = stream.prepare(*message, self.counters, self.schedules)
-        if isinstance(prepared, int):
-            raise ApiError(prepared)
-        subject, headers, body, _ = prepared
-        if (header(headers, "Nats-Expected-Stream") or stream.name) != stream.name:
-            raise ApiError(errors.STREAM_NOT_MATCH)
-        ttl = header(headers, "Nats-TTL")
-        if ttl and not config.allow_msg_ttl:
-            raise ApiError(errors.MESSAGE_TTL_DISABLED)
-        if ttl and rare.parse_ttl(ttl) == rare.INVALID:
-            raise ApiError(errors.MESSAGE_TTL_INVALID)
-        self._check_id(header(headers, "Nats-Msg-Id"))
-        self._check_expectations(subject, headers)
-        self._check_rollup(subject, header(headers, "Nats-Rollup"))
+        stream, (subject, headers, body) = self.stream, message
+        subject = stream.transformed(subject)
+        headers = rare.stripped(headers)
+        if headers:
+            self._check_first(headers, body)
+        if stream.config.allow_msg_counter:
+            counted = rare.count(headers, self.counters.get(subject) or stream.last_of_counter(subject))
+            if isinstance(counted, int):
+                raise ApiError(counted)
+            headers, body, _ = counted
+            self.counters[subject] = headers, body
+        if headers:
+            self._check_expectations(subject, headers)
+            headers = stream.with_schedule(subject, headers, self.schedules)
+            self._check_rollup(subject, header(headers, "Nats-Rollup"))
         self.count += 1
         self.schedules[subject] = bool(header(headers, "Nats-Schedule"))
         self.written[subject] = self.written.get(subject, 0) + 1
         self.size += stream.stored_size(len(subject), len(headers), len(body))
-        if config.allow_msg_counter:
-            self.counters[subject] = headers, body
         self._check_room(subject, bool(header(headers, "Nats-Rollup")))
-        return subject, headers, body
+        return subject, stream.with_marker_ttl(headers), body
+
+    def _check_first(self, headers: bytes, body: bytes) -> None:
+        config = self.stream.config
+        if len(headers) > _HEADERS_MAX:
+            raise ApiError(errors.STREAM_HEADER_EXCEEDS_MAXIMUM)
+        refused = rare.refusal(headers, body, config)
+        if refused:
+            raise ApiError(refused)
+        if (header(headers, "Nats-Expected-Stream") or config.name) != config.name:
+            raise ApiError(errors.STREAM_NOT_MATCH)
+        ttl = header(headers, "Nats-TTL")
+        if ttl:
+            if not config.allow_msg_ttl:
+                raise ApiError(errors.MESSAGE_TTL_DISABLED)
+            if rare.parse_ttl(ttl) == rare.INVALID:
+                raise ApiError(errors.MESSAGE_TTL_INVALID)
+        self._check_id(header(headers, "Nats-Msg-Id"))
+        if rare.is_sourced(headers):
+            raise ApiError(errors.MESSAGE_SOURCE_HDR_NOT_ALLOWED)
 
     def _check_id(self, message_id: str | None) -> None:
         if not message_id:
@@ -252,7 +271,7 @@ class Staged:
         expected = header(headers, "Nats-Expected-Last-Sequence")
         if expected:
             last = self.stream.store.last_seq + self.count
-            if _number(expected) != last:
+            if rare.parse_number(expected) != last:
                 raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE, seq=last)
             if self.written:
                 raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
@@ -263,7 +282,7 @@ class Staged:
             if asked in self.written:
                 raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
             last = self.stream.last_of(asked)
-            if _number(expected) != last:
+            if rare.parse_number(expected) != last:
                 raise ApiError(errors.STREAM_WRONG_LAST_SEQUENCE, seq=last)
         elif filter:
             raise ApiError(errors.STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID)
@@ -300,7 +319,3 @@ class Staged:
             full = "maximum messages per subject exceeded"
         if full:
             raise ApiError(errors.STREAM_STORE_FAILED, err=full)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else -1

@@ -3,7 +3,7 @@
 The first header of a name counts; names are matched in their exact case, and blanks before the value are skipped.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memchr, memcmp, memset
 
 
@@ -78,16 +78,16 @@ cdef void headers_scan(const char* p, Py_ssize_t n, headers_t* h) noexcept nogil
 
 
 cdef int64_t parse_number(slice_t* s) noexcept nogil:
-    """A decimal number without a sign; -1 for anything else."""
-    cdef int64_t n = 0
+    """A decimal number without a sign, or what is left of it in 64 bits; -1 for anything else."""
+    cdef uint64_t n = 0
     cdef Py_ssize_t i
-    if s.n == 0 or s.n > 19:
+    if s.n == 0:
         return -1
     for i in range(s.n):
         if not 48 <= s.p[i] <= 57:
             return -1
-        n = n * 10 + (s.p[i] - 48)
-    return n
+        n = n * 10 + <uint64_t>(s.p[i] - 48)
+    return <int64_t>n
 
 
 cdef bint lower_is(slice_t* s, const char* word, Py_ssize_t n) noexcept nogil:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from natsc.config.gotext import GoError, parse_duration
+from natsc.config.gotext import GoError, parse_duration, wrap_int64
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_request import header
 from natsc.jetstream.schema import encode
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from natsc.jetstream.stream_config import StreamConfig
 
 _SECOND = 1_000_000_000
+_TTL_MAX = 200 * 365 * 24 * 3600 * _SECOND  # so far from now that it may as well be never
+SEQ_MAX = (1 << 64) - 1
 NEVER, INVALID = -1, -2
 _LINE = b"NATS/1.0"
 _NOT_WITH_COUNTERS = (
     "Nats-Rollup", "Nats-Expected-Stream", "Nats-Expected-Last-Msg-Id", "Nats-Expected-Last-Subject-Sequence-Subject",
     "Nats-Expected-Last-Sequence", "Nats-Expected-Last-Subject-Sequence",
 )  # fmt: skip
-_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
+_LARGEST = 10**4000  # of a counter: Python writes no number that is much longer
 FAST = b".$FI"
 _SERVICE_REPLY = b"_R_."
 _CLIENT_INFO = b"\r\nNats-Request-Info:"
@@ -54,28 +57,33 @@ def fast_batch(headers: bytes, reply: bytes) -> bytes:
     return given if given.endswith(FAST) and len(given) > len(FAST) else b""
 
 
-def refusal(headers: bytes, config: StreamConfig) -> int:
-    """The number of the error that a rare header is answered with; 0 where the message may be stored."""
+def refusal(headers: bytes, body: bytes, config: StreamConfig) -> int:
+    """The number of the error that a wrong increment is answered with, before all else; 0 where nothing is wrong."""
     increment = header(headers, "Nats-Incr")
-    if increment and not config.allow_msg_counter:
-        return errors.MESSAGE_INCR_DISABLED if _NUMBER.fullmatch(increment) else errors.MESSAGE_INCR_INVALID
-    return 0
+    if not increment:
+        return 0
+    if not _NUMBER.fullmatch(increment):
+        return errors.MESSAGE_INCR_INVALID
+    if not config.allow_msg_counter:
+        return errors.MESSAGE_INCR_DISABLED
+    if body:
+        return errors.MESSAGE_INCR_PAYLOAD
+    return errors.MESSAGE_INCR_INVALID if any(header(headers, name) for name in _NOT_WITH_COUNTERS) else 0
 
 
-def count(headers: bytes, body: bytes, last: tuple[bytes, bytes] | None) -> tuple[bytes, bytes, bytes] | int:
+def is_sourced(headers: bytes) -> bool:
+    """Does a message say that it comes from another stream?"""
+    return b"\r\nNats-Stream-Source:" in headers and bool(header(headers, "Nats-Stream-Source"))
+
+
+def count(headers: bytes, last: tuple[bytes, bytes] | None) -> tuple[bytes, bytes, bytes] | int:
     """(headers, body, what the answer adds) of a message that increments a counter, or the number of an error.
 
     `last`: headers and body of the counter's last message, None where there is none.
     """
     increment = header(headers, "Nats-Incr")
-    if increment and not _NUMBER.fullmatch(increment):
-        return errors.MESSAGE_INCR_INVALID
     if not increment:
         return errors.MESSAGE_INCR_MISSING
-    if body:
-        return errors.MESSAGE_INCR_PAYLOAD
-    if any(header(headers, name) for name in _NOT_WITH_COUNTERS):
-        return errors.MESSAGE_INCR_INVALID
     value = 0
     if last is not None:
         try:
@@ -86,6 +94,8 @@ def count(headers: bytes, body: bytes, last: tuple[bytes, bytes] | None) -> tupl
         if sources:
             headers = with_header(without(headers, "Nats-Counter-Sources"), "Nats-Counter-Sources", sources)
     value += int(increment)
+    if abs(value) > _LARGEST:
+        return errors.MESSAGE_INCR_INVALID
     return headers, b'{"val":"%d"}' % value, b',"val":"%d"' % value
 
 
@@ -107,6 +117,8 @@ def count_sourced(
         there = int(json.loads(body)["val"])
         before = int(sources.setdefault(origin, {}).get(name, "0"))
     except (ValueError, KeyError, TypeError, AttributeError):
+        return errors.MESSAGE_COUNTER_BROKEN
+    if max(abs(value), abs(there), abs(before)) > _LARGEST:
         return errors.MESSAGE_COUNTER_BROKEN
     sources[origin][name] = str(there)
     headers = with_value(headers, "Nats-Incr", b"%d" % (there - before))
@@ -151,6 +163,17 @@ def parse_ttl(text: str) -> int:
         return NEVER
     try:
         duration = parse_duration(text)
-    except GoError:
-        return int(text) * _SECOND if text.isascii() and text.isdigit() else INVALID
-    return duration // _SECOND * _SECOND if duration >= _SECOND else INVALID
+    except (GoError, UnicodeError):
+        seconds = wrap_int64(parse_number(text))
+        return min(seconds * _SECOND, _TTL_MAX) if seconds >= 0 else INVALID
+    return min(duration // _SECOND * _SECOND, _TTL_MAX) if duration >= _SECOND else INVALID
+
+
+def parse_number(text: str) -> int:
+    """A decimal number without a sign, or what is left of it in 64 bits; the largest one for anything else."""
+    if not text.isascii() or not text.isdigit():
+        return SEQ_MAX
+    number = 0
+    for digit in text:
+        number = (number * 10 + int(digit)) & SEQ_MAX
+    return number

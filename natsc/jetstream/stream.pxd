@@ -143,8 +143,9 @@ cdef class Stream(Visible):
                              headers_t* h) noexcept
     cdef bint check_headers(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
                             headers_t* h) noexcept
-    cdef bint check_limits(self, const char* subject, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len,
-                           const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept
+    cdef bint check_size(self, Py_ssize_t hdr_len, Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len) noexcept
+    cdef bint check_limits(self, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len, const char* reply,
+                           Py_ssize_t reply_len) noexcept
     cdef const char* refuses_new(self, const char* subject, Py_ssize_t n, int64_t size, bint rolls_up) noexcept
     cdef bint remove_expired(self, uint64_t seq) noexcept
     cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept

@@ -31,6 +31,7 @@ ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, ma
 
 cdef enum:
     ACK_MAX = 2048              # bytes of a PubAck
+    MORE_MAX = 200              # ... of what it adds
     MAX_HEADERS = 65535         # bytes of a header block that can be stored
     EXPIRE_BUDGET = 20000       # messages that one step of expiry removes
     SCAN_BUDGET = 0x7FFFFFFF
@@ -170,20 +171,20 @@ cdef class Stream(Visible):
         """A message that isn't stored as it came, or that may have to be refused for rare reasons."""
         changed = self.on_special(subject, headers, body)
         if type(changed) is int:
-            self.refuse_special(subject, headers, reply, changed)
+            self.refuse_special(subject, headers, body, reply, changed)
             return
         subject, headers, body, self.ack_more = changed
         self.store_special(subject, headers, body, reply)
         self.ack_more = b""
 
-    def refuse_special(self, bytes subject, bytes headers, bytes reply, int err_code) -> None:
+    def refuse_special(self, bytes subject, bytes headers, bytes body, bytes reply, int err_code) -> None:
         """Answer with an error of on_special, or with what is told before it."""
         cdef headers_t h
         cdef Py_ssize_t n = len(reply)
         headers_scan(headers, len(headers), &h)
-        if self.sealed:
-            err_code = ERR_SEALED
-        elif err_code in (ERR_INCR_MISSING, ERR_COUNTER_BROKEN):
+        if not self.check_size(len(headers), len(body), reply, n):
+            return
+        if err_code in (ERR_INCR_MISSING, ERR_COUNTER_BROKEN):
             if not self.check_headers(subject, len(subject), reply, n, &h):
                 return
         elif err_code not in (ERR_INCR_DISABLED, ERR_INCR_PAYLOAD, ERR_INCR_INVALID):
@@ -239,15 +240,15 @@ cdef class Stream(Visible):
         cdef uint64_t before = 0
         cdef subject_t* state
         cdef bint has_headers = hdr_len > 0
-        if self.sealed and not self.unchecked:
-            self.refuse(reply, reply_len, ERR_SEALED, {})
+        cdef const char* full
+        if not self.unchecked and not self.check_size(hdr_len, body_len, reply, reply_len):
             return
         if has_headers and not self.unchecked:
             if self.duplicates_ns > 0 and self.dedupe.count:
                 dedupe_expire(&self.dedupe, ts - self.duplicates_ns)
             if not self.check_headers(subject, n, reply, reply_len, h):
                 return
-        if not self.unchecked and not self.check_limits(subject, n, hdr_len, body_len, reply, reply_len, h):
+        if not self.unchecked and not self.check_limits(n, hdr_len, body_len, reply, reply_len):
             return
         if ts < self.store.last_ts_ns:
             ts = self.store.last_ts_ns      # the wall clock went back: time in a stream doesn't
@@ -259,6 +260,11 @@ cdef class Stream(Visible):
                 ttl_ns = self.read_ttl(h.ttl.p[:h.ttl.n])
                 if ttl_ns < -1:
                     self.refuse(reply, reply_len, ERR_MESSAGE_TTL_INVALID, {})
+                    return
+            if self.discard_new and not self.unchecked:
+                full = self.refuses_new(subject, n, self.store.size_of(n, hdr_len, body_len), h.rollup.n > 0)
+                if full != NULL:
+                    self.refuse(reply, reply_len, ERR_STORE_FAILED, {"err": full.decode()})
                     return
             if self.special:
                 state = self.store.subject_state(subject, n)
@@ -299,12 +305,6 @@ cdef class Stream(Visible):
     def read_ttl(self, bytes text) -> int:
         """A TTL header in ns; -1 = never, -2 = no TTL that one may give."""
         return -2
-
-    def store_error(self) -> str:
-        """What the store says about an append that failed."""
-        from natsc.jetstream.msgstore import ERRORS
-
-        return ERRORS.get(self.store.error, "store failed")
 
     # What a message must satisfy. Each answers what it refuses, and then returns False.
 
@@ -367,17 +367,22 @@ cdef class Stream(Visible):
                 return False
         return True
 
-    cdef bint check_limits(self, const char* subject, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len,
-                           const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept:
+    cdef bint check_size(self, Py_ssize_t hdr_len, Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len) noexcept:
+        """What is looked at first: whether anything is taken, and of this size."""
+        if self.sealed:
+            self.refuse(reply, reply_len, ERR_SEALED, {})
+        elif self.max_msg_size >= 0 and hdr_len + body_len > self.max_msg_size:
+            self.refuse(reply, reply_len, ERR_MESSAGE_EXCEEDS_MAXIMUM, {})
+        elif hdr_len > MAX_HEADERS:
+            self.refuse(reply, reply_len, ERR_HEADER_EXCEEDS_MAXIMUM, {})
+        else:
+            return True
+        return False
+
+    cdef bint check_limits(self, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len, const char* reply,
+                           Py_ssize_t reply_len) noexcept:
         cdef int64_t size = <int64_t>self.store.size_of(n, hdr_len, body_len)
         cdef int64_t server_used, server_max, used, most
-        cdef const char* full = NULL
-        if self.max_msg_size >= 0 and hdr_len + body_len > self.max_msg_size:
-            self.refuse(reply, reply_len, ERR_MESSAGE_EXCEEDS_MAXIMUM, {})
-            return False
-        if hdr_len > MAX_HEADERS:
-            self.refuse(reply, reply_len, ERR_HEADER_EXCEEDS_MAXIMUM, {})
-            return False
         if self.is_file:
             used, most = self.account_usage.storage, self.account_usage.max_storage
             server_used, server_max = self.server_usage.storage, self.server_usage.max_storage
@@ -395,11 +400,6 @@ cdef class Stream(Visible):
                 self.outbox.store.pending() > self.outbox.pending_max):
             self.refuse(reply, reply_len, ERR_TOO_MANY_REQUESTS, {})
             return False
-        if self.discard_new:
-            full = self.refuses_new(subject, n, size, h.rollup.n > 0)
-            if full != NULL:
-                self.refuse(reply, reply_len, ERR_STORE_FAILED, {"err": full.decode()})
-                return False
         return True
 
     cdef const char* refuses_new(self, const char* subject, Py_ssize_t n, int64_t size, bint rolls_up) noexcept:
@@ -444,6 +444,9 @@ cdef class Stream(Visible):
         cdef char text[ACK_MAX]
         cdef Py_ssize_t size = len(self.ack_prefix)
         cdef char* o = text
+        if more_len > MORE_MAX:     # a counter of many digits
+            self.answer_text(reply[:n], self.ack_prefix + b"%d" % seq + more[:more_len] + b"}")
+            return
         memcpy(o, <const char*>self.ack_prefix, size)
         o = put_number(o + size, seq)
         if more_len:
@@ -468,6 +471,8 @@ cdef class Stream(Visible):
                 if not self.remove_seq(state.first, None):
                     break
                 left -= 1
+        if self.discard_new:
+            return
         if self.max_msgs > 0:
             while self.store.msgs > <uint64_t>self.max_msgs and self.remove_seq(self.store.first_seq, None):
                 pass

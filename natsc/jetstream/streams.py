@@ -5,6 +5,7 @@ The path of a message is in natsc/jetstream/stream.pyx, which this extends.
 
 from __future__ import annotations
 
+from natsc.config.gotext import wrap_int64
 from natsc.config.subject_mapping import has_wildcard
 from natsc.jetstream import advisories
 from natsc.jetstream import api_errors as errors
@@ -215,6 +216,12 @@ class ManagedStream(Stream):
         """A PubAck that tells an error."""
         return self._error(self.name, error)
 
+    def store_error(self) -> str:
+        """What the store says about an append that failed."""
+        from natsc.jetstream.msgstore import ERRORS
+
+        return ERRORS.get(self.store.error, "store failed")
+
     def ack_text(self, seq: int, more: bytes) -> bytes:
         """A PubAck."""
         return self._ack_prefix + b"%d" % seq + more + b"}"
@@ -225,57 +232,52 @@ class ManagedStream(Stream):
             self.outbox.reply_bytes(self.account, reply, answer, durable=self.config.storage == FILE)
 
     def on_special(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes] | int:
-        return self.prepare(subject, headers, body, {}, {})
-
-    def prepare(
-        self,
-        subject: bytes,
-        headers: bytes,
-        body: bytes,
-        counters: dict[bytes, tuple[bytes, bytes]],
-        schedules: dict[bytes, bool],
-    ) -> tuple[bytes, bytes, bytes, bytes] | int:
-        """What on_special answers. `counters` has what stands for a counter's last message, `schedules` whether a
-        subject's last message is a schedule, where messages before this one aren't stored yet."""
         from natsc.jetstream import rare
 
-        if self._transform is not None:
-            subject = self._transform.apply(subject) or subject
+        subject = self.transformed(subject)
         headers = rare.stripped(headers)
-        refused = rare.refusal(headers, self.config)
+        refused = rare.refusal(headers, body, self.config)
         if refused:
             return refused
-        if b"\r\nNats-Schedule" in headers:
-            from natsc.jetstream.schedules import checked
-
-            try:
-                headers = checked(self, subject, headers, schedules)
-            except ApiError as error:
-                return error.err_code
-        if b"\r\nNats-Stream-Source:" in headers and rare.header(headers, "Nats-Stream-Source"):
+        try:
+            headers = self.with_schedule(subject, headers, {})
+        except ApiError as error:
+            return error.err_code
+        if rare.is_sourced(headers):
             return errors.MESSAGE_SOURCE_HDR_NOT_ALLOWED
         more = b""
         if self.config.allow_msg_counter:
-            counted = rare.count(headers, body, counters.get(subject) or self._last_of_counter(subject))
+            counted = rare.count(headers, self.last_of_counter(subject))
             if isinstance(counted, int):
                 return counted
             headers, body, more = counted
-        return subject, self._with_marker_ttl(headers), body, more
+        return subject, self.with_marker_ttl(headers), body, more
+
+    def transformed(self, subject: bytes) -> bytes:
+        """What a message that comes on `subject` is stored under."""
+        return self._transform.apply(subject) or subject if self._transform is not None else subject
+
+    def with_schedule(self, subject: bytes, headers: bytes, written: dict[bytes, bool]) -> bytes:
+        """A message's headers with what a schedule needs. Raises ApiError. `written`: see schedules.checked."""
+        if b"\r\nNats-Schedule" not in headers:
+            return headers
+        from natsc.jetstream.schedules import checked
+
+        return checked(self, subject, headers, written)
 
     def on_sourced(self, subject: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes] | int:
         """What becomes of a message of another stream: all but what was checked there."""
         from natsc.jetstream import rare
 
-        if self._transform is not None:
-            subject = self._transform.apply(subject) or subject
+        subject = self.transformed(subject)
         if self.config.allow_msg_counter:
-            counted = rare.count_sourced(subject, headers, body, self._last_of_counter(subject))
+            counted = rare.count_sourced(subject, headers, body, self.last_of_counter(subject))
             if isinstance(counted, int):
                 return counted
             headers, body = counted
-        return subject, self._with_marker_ttl(headers), body
+        return subject, self.with_marker_ttl(headers), body
 
-    def _with_marker_ttl(self, headers: bytes) -> bytes:
+    def with_marker_ttl(self, headers: bytes) -> bytes:
         from natsc.jetstream.rare import with_ttl_at_least
 
         marker_ttl = self.config.subject_delete_marker_ttl
@@ -285,7 +287,7 @@ class ManagedStream(Stream):
             else headers
         )
 
-    def _last_of_counter(self, subject: bytes) -> tuple[bytes, bytes] | None:
+    def last_of_counter(self, subject: bytes) -> tuple[bytes, bytes] | None:
         """Headers and body of a counter's last message."""
         found = self.store.get_bytes(self.last_of(subject))
         self.outbox.end_soon()
@@ -323,14 +325,7 @@ class ManagedStream(Stream):
 
     def store_copy(self, subject: bytes, headers: bytes, body: bytes) -> None:
         """Takes what a schedule makes."""
-        from natsc.jetstream import rare
-
-        if self._transform is not None:
-            subject = self._transform.apply(subject) or subject
-        marker_ttl = self.config.subject_delete_marker_ttl
-        if marker_ttl > 0 and self.config.max_msgs_per_subject != 1:
-            headers = rare.with_ttl_at_least(headers, marker_ttl)
-        self.store_special(subject, headers, body, b"")
+        self.store_special(self.transformed(subject), self.with_marker_ttl(headers), body, b"")
 
     def recover(self, now: int) -> None:
         super().recover(now)
@@ -459,8 +454,9 @@ class ManagedStream(Stream):
         return purged
 
     def remove(self, seq: int, erase: bool) -> bool:
-        if self.config.storage == FILE and not 0 < seq <= self.store.last_seq:
-            raise StoreError("stream store EOF" if seq else "no message found")
+        store = self.store
+        if self.config.storage == FILE and not (store.msgs and 0 < store.first_seq <= seq <= store.last_seq):
+            raise StoreError("stream store EOF" if seq > store.last_seq else "no message found")
         return self.remove_message(seq)
 
     def _message(self, found: tuple[int, int, bytes, bytes, bytes] | None) -> StoredMessage | None:
@@ -482,14 +478,14 @@ class ManagedStream(Stream):
         seq = self.store.last_seq if subject in ("", ">") else self.last_of(raw(subject))
         return self._message(self.store.get_bytes(seq)) if seq else None
 
-    def last_messages(self, filters: list[str], seq: int, up_to: int, limit: int) -> list[StoredMessage] | None:
+    def last_messages(self, filters: list[str], up_to: int, limit: int) -> list[StoredMessage] | None:
         self.outbox.end_soon()
         chosen: set[int] = set()
         for filter in filters:
-            for subject, (first, last, _) in self.store.subjects_state(raw(filter)).items():
+            for subject, (first, last, _) in self.store.subjects_state(raw(filter)).items() if filter else ():
                 if last > up_to:
                     last = self.store.last_at_most(subject, up_to) if first <= up_to else 0
-                if last and last >= seq:
+                if last:
                     chosen.add(last)
             if len(chosen) > limit:
                 return None
@@ -498,7 +494,7 @@ class ManagedStream(Stream):
 
     def seq_from_time(self, time: int) -> int:
         self.outbox.end_soon()
-        return self.store.from_time(time)
+        return self.store.from_time(wrap_int64(time))
 
     def num_pending(self, seq: int, filter: str) -> int:
         self.outbox.end_soon()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from natsc.jetstream.api import PREFIX
+from natsc.jetstream.api_request import header_block
 from tests.conformance.harness import Server
 from tests.jetstream.client import Client
 
@@ -56,3 +57,27 @@ def test_compression_is_taken_and_does_nothing(server: Server) -> None:
         client.request("packed", b"x" * 10_000)
         state = json.loads(client.request(f"{PREFIX}STREAM.INFO.PACKED").payload)["state"]
     assert state["bytes"] == 10_000 + 30 + len("packed")
+
+
+@pytest.mark.parametrize("storage", ["file", "memory"])
+def test_answers_are_the_same_for_files_and_memory(storage: str, server: Server) -> None:
+    name = f"UPTO-{storage}"
+    with Client(server.port) as client:
+        create(client, name, storage=storage, allow_direct=True)
+        info = client.request(f"{PREFIX}STREAM.INFO.{name}", b'{"deleted_details":true}')
+        assert b"deleted" not in info.payload
+        client.request(name, b"x")
+        body = json.dumps({"multi_last": [name], "up_to_seq": 9}).encode()
+        found, end = client.exchange(f"{PREFIX}DIRECT.GET.{name}", body, b"", 2)
+    assert found.payload == b"x"
+    assert end.headers.startswith(b"NATS/1.0 204 EOB") and b"Nats-UpTo-Sequence: 9\r\n" in end.headers
+
+
+def test_a_counter_of_very_many_digits_is_refused(server: Server) -> None:
+    with Client(server.port) as client:
+        create(client, "COUNTER", allow_msg_counter=True)
+        for digits, is_taken in ((4000, True), (4001, False)):
+            answer = client.request("COUNTER", b"", header_block({"Nats-Incr": "9" * digits}))
+            assert (b'"err_code":10171' not in answer.payload) is is_taken
+        answer = client.request("COUNTER", b"", header_block({"Nats-Incr": "9" * 4000}))
+        assert b'"err_code":10171' in answer.payload

@@ -144,6 +144,46 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "markers": ({"subject_delete_marker_ttl": 60_000_000_000}, [
         put(Nats_TTL="1s"), get(1), put(Nats_TTL="61s"), get(2), put(Nats_TTL="never"), get(3), put(Nats_TTL="x"),
     ]),
+    "what is told first": ({"max_msg_size": 100, "allow_msg_ttl": True, "discard": "new", "max_msgs": 1}, [
+        put(), put(),
+        *(put(data=b"x" * size, **{name: value})
+          for size in (1, 200) for name, value in (
+              ("Nats_Expected_Stream", "T"), ("Nats_Expected_Last_Sequence", "9"), ("Nats_TTL", "x"),
+              ("Nats_Incr", "x"), ("Nats_Schedule", "x"), ("Nats_Stream_Source", "x"),
+              ("Nats_Rollup", "sub"), ("Nats_Batch_Id", "b"),
+              ("Nats_Expected_Last_Msg_Id", "x"), ("Nats_Scheduler", "x"),
+          )),
+        {"sealed": True}, put(data=b"x" * 200), put(Nats_Incr="x"),
+    ]),
+    "numbers of more than 64 bits": ({"allow_msg_ttl": True, "allow_atomic": True}, [
+        *(put(Nats_Expected_Last_Sequence=text) for text in (f"{2**64}", f"{2**64 + 1}", "9" * 19, "0" * 30 + "1")),
+        *(put(Nats_Expected_Last_Subject_Sequence=text) for text in (f"{2**64}", "9" * 19, "9" * 5000)),
+        *(put(Nats_TTL=text) for text in ("9" * 14, "2562047h", "0" * 30 + "1", "9" * 5000, "9" * 19)),
+        *(batch(seq, commit="1") for seq in (2**64 - 1, 2**64, 10**30)), batch(0, commit="eob"), batch(0),
+        *(put(Nats_Batch_Id="b", Nats_Batch_Sequence=text) for text in ("9" * 5000, "0" * 30 + "1")),
+    ]),
+    "counters of many digits": ({"allow_msg_counter": True}, [
+        put(data=b"", Nats_Incr="9" * 3000), put(data=b"", Nats_Incr="1"), get(2),
+        put(data=b"", Nats_Incr="-" + "9" * 3000),
+    ]),
+    "what is told first of a batch": ({"allow_atomic": True, "allow_msg_schedules": True}, [
+        batch(1, Nats_TTL="x", Nats_Schedule="x", commit="1"), batch(1, Nats_Incr="1", Nats_Schedule="x", commit="1"),
+        batch(1, Nats_Expected_Last_Sequence="9", Nats_Scheduler="x", commit="1"),
+        batch(1, Nats_Stream_Source="x", Nats_Expected_Last_Sequence="9", commit="1"),
+        batch(1, Nats_Stream_Source="x", Nats_Expected_Stream="T", commit="1"),
+        batch(1, Nats_Rollup="x", Nats_Schedule="x", commit="1"), batch(1, A="x" * 66000, commit="1"),
+    ]),
+    "deletes where there is nothing": ({}, [
+        *(api("STREAM.MSG.DELETE.S", seq=seq) for seq in (0, 1)), *each(6, 1),
+        *(api("STREAM.MSG.DELETE.S", seq=seq) for seq in (1, 1, 3, 3, 6, 6, 7)), api("STREAM.PURGE.S", seq=4),
+        *(api("STREAM.MSG.DELETE.S", seq=seq) for seq in (2, 3)), api("STREAM.PURGE.S"),
+        *(api("STREAM.MSG.DELETE.S", seq=seq) for seq in (2, 6, 7)),
+    ]),
+    "limits that come later, new messages refused": ({"discard": "new"}, [
+        *each(9, 3), {"max_msgs": 5}, INFO, {"max_bytes": 50}, INFO, {"max_msgs_per_subject": 2}, INFO,
+        {"discard": "old"},
+    ]),
+    "first_seq 1": ({"first_seq": 1}, [INFO, put()]),
     "limits that come later": ({}, [*each(9, 3), {"max_msgs_per_subject": 1}, INFO, {"max_msgs": 2}]),
 }  # fmt: skip
 

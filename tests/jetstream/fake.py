@@ -166,11 +166,11 @@ class FakeStream:
         found = [one for one in self.messages.values() if is_subset(one.subject, subject or ">")]
         return found[-1] if found else None
 
-    def last_messages(self, filters: list[str], seq: int, up_to: int, limit: int) -> list[StoredMessage] | None:
+    def last_messages(self, filters: list[str], up_to: int, limit: int) -> list[StoredMessage] | None:
         last = {
             one.subject: one
             for at, one in self.messages.items()
-            if seq <= at <= up_to and any(is_subset(one.subject, filter) for filter in filters)
+            if at <= up_to and any(is_subset(one.subject, filter) for filter in filters)
         }
         found = sorted(last.values(), key=lambda one: one.seq)
         return found if len(found) <= limit else None
