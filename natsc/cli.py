@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG) -> int:
     `prog` is the name under which errors are reported; tools expect nats-server's.
     """
     args = sys.argv[1:] if argv is None else list(argv)
+    if args[:1] in (["fsck"], ["compact"]):
+        from natsc.jetstream import storetools
+
+        return storetools.main(args[0], args[1:])
     try:
         opts = _configure(args)
         if argv is None:

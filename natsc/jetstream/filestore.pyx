@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from natsc.jetstream.checkpoint cimport checkpoint_read, checkpoint_write
+from natsc.jetstream.checkpoint cimport checkpoint_head_t, checkpoint_read, checkpoint_write
 from natsc.jetstream.failpoint cimport FAIL_CHECKPOINT, failpoint
 from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_UNREADABLE,
                                      crc32c, key_to_seq, record_check_body, record_check_head, record_size, record_view,
@@ -42,15 +42,6 @@ cdef enum:
     CHECKPOINT_BYTES = 67108864         # appended, before a stream writes a checkpoint on its own
     CHECKPOINT_SUBJECTS = 16384         # and it does so only below that many subjects: it happens on the loop
     CHECKPOINT_MSGS = 10000             # a stream with fewer messages is scanned instead
-
-cdef packed struct checkpoint_head_t:
-    uint32_t crc            # over everything behind it
-    uint32_t num_parts
-    uint64_t last_seq
-    int64_t last_ts_ns
-    uint64_t msgs
-    uint64_t bytes
-    uint64_t removals
 
 cdef struct checkpoint_writer_t:
     worker_t* w

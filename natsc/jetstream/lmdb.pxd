@@ -9,7 +9,10 @@ cdef enum:
     # mdb_env_open
     MDB_NOSYNC = 0x10000
     MDB_NOTLS = 0x200000
+    MDB_NOLOCK = 0x400000
     MDB_NORDAHEAD = 0x800000
+    # mdb_env_copyfd2
+    MDB_CP_COMPACT = 1
     # mdb_txn_begin
     MDB_RDONLY = 0x20000
     # mdb_dbi_open
@@ -74,6 +77,7 @@ cdef struct mdb_t:
     int (*env_open)(MDB_env*, const char*, unsigned int, unsigned int) noexcept nogil
     void (*env_close)(MDB_env*) noexcept nogil
     int (*env_sync)(MDB_env*, int) noexcept nogil
+    int (*env_copyfd2)(MDB_env*, int, unsigned int) noexcept nogil
     int (*env_info)(MDB_env*, MDB_envinfo*) noexcept nogil
     int (*env_stat)(MDB_env*, MDB_stat*) noexcept nogil
     int (*env_set_mapsize)(MDB_env*, size_t) noexcept nogil

@@ -322,6 +322,7 @@ cdef int fill(void* handle, const char* prefix) except -1:
         handle, prefix, "env_open")
     mdb.env_close = <void (*)(MDB_env*) noexcept nogil>find_symbol(handle, prefix, "env_close")
     mdb.env_sync = <int (*)(MDB_env*, int) noexcept nogil>find_symbol(handle, prefix, "env_sync")
+    mdb.env_copyfd2 = <int (*)(MDB_env*, int, unsigned int) noexcept nogil>find_symbol(handle, prefix, "env_copyfd2")
     mdb.env_info = <int (*)(MDB_env*, MDB_envinfo*) noexcept nogil>find_symbol(handle, prefix, "env_info")
     mdb.env_stat = <int (*)(MDB_env*, MDB_stat*) noexcept nogil>find_symbol(handle, prefix, "env_stat")
     mdb.env_set_mapsize = <int (*)(MDB_env*, size_t) noexcept nogil>find_symbol(handle, prefix, "env_set_mapsize")

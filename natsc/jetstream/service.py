@@ -90,17 +90,17 @@ class JetStream:
 
     def start(self) -> None:
         """Opens what is kept and answers from now on. Raises JetStreamError."""
-        from natsc.jetstream.store import foreign_streams
+        from natsc.jetstream.store import foreign_streams, foreign_text
 
         if len(self.domain) > _DOMAIN_MAX:
             raise JetStreamError(f"the domain's name is longer than {_DOMAIN_MAX} characters")
         _check_directory(self.store_dir)
-        foreign = foreign_streams(self.store_dir)
+        try:
+            foreign = foreign_streams(self.store_dir)
+        except OSError as error:
+            raise JetStreamError(f"the storage directory can't be read: {error}") from None
         if foreign is not None:
-            raise JetStreamError(
-                f"the store directory {self.store_dir!r} holds streams of nats-server ({foreign}), which natsc "
-                "can't read. Move them with `nats stream backup` and `nats stream restore`, or name another store_dir"
-            )
+            raise JetStreamError(foreign_text(self.store_dir, foreign))
         self.configure_accounts()
         if os.path.exists(os.path.join(self.store_dir, "natsc")):
             try:

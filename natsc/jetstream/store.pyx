@@ -118,17 +118,28 @@ def lmdb_text(int rc) -> str:
 
 
 def foreign_streams(store_dir: str) -> str | None:
-    """The first stream of nats-server's file storage below a store directory, as account/stream, or None."""
+    """The first stream of nats-server's file storage below a store directory, as account/stream, or None.
+
+    Raises OSError where there may be one and it can't be looked at.
+    """
     base = os.path.join(store_dir, "jetstream")
     try:
         for account in sorted(os.listdir(base)):
             streams = os.path.join(base, account, "streams")
             if os.path.isdir(streams):
                 for stream in sorted(os.listdir(streams)):
-                    return f"{account}/{stream}"
-    except OSError:
+                    if not stream.startswith("."):      # so is one called that is being deleted
+                        return f"{account}/{stream}"
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return None
+
+
+def foreign_text(store_dir: str, stream: str) -> str:
+    """What an operator is told who has named such a directory."""
+    return (f"the store directory {store_dir!r} holds streams of nats-server ({stream}), which natsc can't read. To move "
+            "them, run `nats account backup DIR` while nats-server runs on it, take its folder 'jetstream' away, and run "
+            "`nats account restore DIR` while natsc does. Or name another store_dir")
 
 
 def lock_directory(directory: str) -> int:
@@ -230,10 +241,7 @@ cdef class Store:
         load_lmdb()
         stream = foreign_streams(store_dir)
         if stream is not None:
-            raise ForeignStoreError(
-                f"store directory {store_dir!r} holds streams that nats-server wrote (such as {stream!r}), which natsc "
-                "does not read: start nats-server on it and run 'nats account backup' (or, for one stream, "
-                "'nats stream backup'), move its 'jetstream' directory away, then run 'nats account restore' on natsc")
+            raise ForeignStoreError(foreign_text(store_dir, stream))
         self.directory = os.path.join(os.path.abspath(store_dir), DIRECTORY)
         make_directory(self.directory, 0o700)
         self.lock_fd = lock_directory(self.directory)

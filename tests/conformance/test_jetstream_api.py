@@ -113,6 +113,7 @@ def test_a_store_of_nats_server_is_refused(tmp_path: Path) -> None:
     after = Server("natsc", config, wait=False)
     try:
         after.wait_log(r"\[FTL\] Can't start JetStream: the store directory .* holds streams of nats-server \(\$G/S\)")
+        after.wait_log("nats account backup DIR.*nats account restore DIR")
         assert after.wait() == 1
     finally:
         after.close()

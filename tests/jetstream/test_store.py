@@ -575,7 +575,7 @@ def test_a_directory_that_nats_server_wrote_is_refused(tmp_path):
 
 
 def test_an_empty_directory_of_nats_server_is_no_obstacle(tmp_path):
-    os.makedirs(tmp_path / "jetstream" / "$G" / "streams")
+    os.makedirs(tmp_path / "jetstream" / "$G" / "streams" / ".DELETED")
     Store(str(tmp_path)).close()
 
 

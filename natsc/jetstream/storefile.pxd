@@ -1,0 +1,30 @@
+# A store's file, opened to be looked at: nothing is written, and no server may have it.
+
+from libc.stdint cimport int64_t, uint64_t
+
+from natsc.jetstream.layout cimport stored_t
+from natsc.jetstream.lmdb cimport MDB_cursor, MDB_dbi, MDB_env, MDB_txn
+from natsc.jetstream.msgstore cimport MsgStore
+
+cdef class StoreFile:
+    cdef MDB_env* env
+    cdef MDB_txn* txn
+    cdef readonly str path          # of the file
+
+    cdef MDB_dbi database(self, bytes name) except? 0
+    cdef bint renew(self) noexcept
+
+cdef class StoredStream(MsgStore):
+    cdef StoreFile file
+    cdef MDB_dbi dbi
+    cdef readonly bytes name        # encoded
+    cdef readonly str account
+    cdef readonly str stream
+    cdef readonly list problems     # what is wrong, in words
+    cdef readonly uint64_t damaged  # how many messages can't be used
+    cdef uint64_t removals          # of the stream's own record
+    cdef bint has_head
+
+    cdef void note_bad(self, uint64_t seq, int reason)
+    cdef uint64_t resume_after(self, uint64_t start)
+    cdef int take(self, uint64_t seq, const char* rec, size_t n, uint64_t previous) except -1

@@ -1,0 +1,136 @@
+"""`natsc fsck STORE` and `natsc compact STORE`: what a store directory holds, and how to make its file smaller.
+
+Both need the store for themselves: they take the lock that a server takes. Exit codes: 0 all is well, 1 something is
+damaged (fsck), 2 it couldn't be done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from natsc.jetstream.store import StoreError, foreign_streams, foreign_text, lock_directory, sync_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOOLS = ("fsck", "compact")
+WELL, DAMAGED, FAILED = 0, 1, 2
+
+_USAGE = {
+    "fsck": """usage: natsc fsck [--json] [--export DIR] STORE
+
+Verifies every record and index of a JetStream store: STORE is the store directory of a server that doesn't run.
+Nothing in it is changed.
+
+  --json        report as JSON
+  --export DIR  write what is whole of each stream to DIR/<account>/<stream>, as `nats backup stream` does:
+                `nats restore stream DIR/<account>/<stream>` brings it back, to natsc or to nats-server
+
+Exit codes: 0 all is whole, 1 something is damaged, 2 the store couldn't be checked.
+""",
+    "compact": """usage: natsc compact STORE
+
+Rewrites the file of a JetStream store without the pages that aren't used: STORE is the store directory of a server
+that doesn't run. The old file is replaced at once, when the new one is complete and on disk.
+
+Exit codes: 0 done, 2 not done, and nothing changed.
+""",
+}
+
+
+class ToolError(Exception):
+    """It can't be done; the text says why."""
+
+
+def main(tool: str, args: Sequence[str]) -> int:
+    """Runs one of TOOLS. Returns the exit code."""
+    try:
+        options, store = _read_arguments(tool, args)
+        if options.get("help"):
+            print(_USAGE[tool], end="")
+            return WELL
+        directory = find_store(store)
+        lock = lock_directory(directory)
+        try:
+            if tool == "compact":
+                return compact(directory)
+            from natsc.jetstream.fsck import run
+
+            return run(directory, as_json="json" in options, export_to=options.get("export"))
+        finally:
+            os.close(lock)
+    except (ToolError, StoreError) as error:
+        print(f"natsc {tool}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"natsc {tool}: {error.filename or store}: {error.strerror}", file=sys.stderr)
+    return FAILED
+
+
+def _read_arguments(tool: str, args: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Options and the store. Raises ToolError."""
+    options: dict[str, str] = {}
+    stores = []
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        name, _, value = arg.partition("=")
+        if arg in ("-h", "--help"):
+            return {"help": "yes"}, ""
+        if tool == "fsck" and arg == "--json":
+            options["json"] = "yes"
+        elif tool == "fsck" and name == "--export" and (value or rest):
+            options["export"] = value or rest.pop(0)
+        elif arg.startswith("-"):
+            raise ToolError(f"what is {arg!r}?\n{_USAGE[tool]}")
+        else:
+            stores.append(arg)
+    if len(stores) != 1:
+        raise ToolError(f"one store is to be named\n{_USAGE[tool]}")
+    return options, stores[0]
+
+
+def find_store(path: str) -> str:
+    """The folder with data.mdb: of a store directory, or given itself. Raises ToolError."""
+    for directory in (os.path.join(path, "natsc"), path):
+        if os.path.isfile(os.path.join(directory, "data.mdb")):
+            return directory
+    foreign = foreign_streams(path)
+    if foreign is not None:
+        raise ToolError(foreign_text(path, foreign))
+    raise ToolError(f"there is no store of natsc in {path}")
+
+
+def compact(directory: str) -> int:
+    """Replace the file by a copy without free pages. Raises ToolError, OSError; the old file is as it was then."""
+    from natsc.jetstream.storefile import FileError, StoreFile
+
+    path = os.path.join(directory, "data.mdb")
+    fresh = f"{path}.compact"
+    try:
+        file = StoreFile(directory)
+    except FileError as error:
+        raise ToolError(str(error)) from None
+    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        old = os.stat(path)
+        file.identity()
+        file.copy_compact(fd)
+        os.fchmod(fd, old.st_mode & 0o777)
+        if os.geteuid() == 0:
+            os.fchown(fd, old.st_uid, old.st_gid)
+        os.fsync(fd)
+        after = os.fstat(fd).st_size
+        os.rename(fresh, path)
+    except BaseException as error:
+        os.unlink(fresh)
+        if isinstance(error, FileError):
+            raise ToolError(f"{error}; `natsc fsck` says what is damaged") from None
+        raise
+    finally:
+        os.close(fd)
+        file.close()
+    sync_directory(directory)
+    print(f"{path}: {old.st_size:,} bytes before, {after:,} after")
+    return WELL
