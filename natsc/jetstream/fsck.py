@@ -97,6 +97,10 @@ class Report:
             "streams": [stream.as_json() for stream in self.streams],
         }
 
+    def content(self) -> tuple[Any, ...]:
+        """What is in the store, wherever its file is."""
+        return self.format, self.id, self.problems, [stream.as_json() for stream in self.streams]
+
     def text(self) -> str:
         damaged = sum(bool(stream.problems) for stream in self.streams)
         lines = [f"{self.path}: format {self.format}, id {self.id}", *(f"  {problem}" for problem in self.problems)]

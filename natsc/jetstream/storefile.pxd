@@ -1,6 +1,6 @@
 # A store's file, opened to be looked at: nothing is written, and no server may have it.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.lmdb cimport MDB_cursor, MDB_dbi, MDB_env, MDB_txn
@@ -9,9 +9,10 @@ from natsc.jetstream.msgstore cimport MsgStore
 cdef class StoreFile:
     cdef MDB_env* env
     cdef MDB_txn* txn
+    cdef char* map                  # where it is mapped; NULL = not yet
     cdef readonly str path          # of the file
 
-    cdef MDB_dbi database(self, bytes name) except? 0
+    cdef MDB_dbi database(self, bytes name, bint unmapped=*) except? 0
     cdef bint renew(self) noexcept
 
 cdef class StoredStream(MsgStore):

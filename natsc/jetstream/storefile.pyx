@@ -5,30 +5,33 @@ down in words. What is whole can then be read like any other MsgStore.
 
 Invariants
 1. The file isn't written: LMDB has it read-only and without its lock file; the caller has the store's own lock.
-2. What LMDB asserts about a page of nonsense is an error here, not the end of the process.
+2. A page of nonsense, or one that isn't there, is an error here, not the end of the process.
 """
 
 import os
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from natsc.jetstream.checkpoint cimport checkpoint_head_t, checkpoint_read
 from natsc.jetstream.layout cimport (RECORD_MISSING, RECORD_OK, RECORD_UNREADABLE, STORE_FORMAT, crc32c,
                                      key_to_seq, record_check_body, record_check_head, record_view, seq_to_key,
                                      state_head_t, stored_t)
-from natsc.jetstream.layout import KEY_FORMAT, KEY_ID, META_DB, RECORD_REASONS
+from natsc.jetstream.layout import RECORD_REASONS
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CP_COMPACT, MDB_NEXT, MDB_NOLOCK, MDB_NOTFOUND, MDB_NOTLS,
-                                   MDB_RDONLY, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_envinfo, MDB_stat, MDB_txn,
-                                   MDB_val, cursor_get_trapped, mdb, trap_assert, trapped)
+                                   MDB_RDONLY, MDB_SET_RANGE, MDB_cursor, MDB_dbi, MDB_envinfo, MDB_txn, MDB_val,
+                                   cursor_get_trapped, cursor_open_trapped, find_map, mdb, note_map, readable,
+                                   trap_assert, trapped, trapped_any)
 from natsc.jetstream.lmdb import load as load_lmdb
 from natsc.jetstream.msgstore cimport MsgStore
 from natsc.jetstream.seqset cimport seqset_has, seqset_next
+from natsc.jetstream.store import StoreError, check_meta_pages, data_path, lmdb_text
 from natsc.jetstream.subjectstate cimport subject_iter_t, subject_t, subjects_find, subjects_next
 
 cdef enum:
     DATABASES_MAX = 16384
     PROBLEMS_MAX = 1000         # put down of one stream
+    WHOLE = 1 << 31             # of a record's bytes, so many must be readable
 
 
 class FileError(Exception):
@@ -61,45 +64,52 @@ cdef struct get_t:
 
 
 cdef int call_get(void* arg) noexcept nogil:
+    """A record, as long as it was found whole it still is."""
     cdef get_t* g = <get_t*>arg
     return mdb.get(g.txn, g.dbi, &g.key, &g.value)
-
-
-def lmdb_text(int rc) -> str:
-    return mdb.strerror(rc).decode("utf-8", "replace")
 
 
 cdef class StoreFile:
     """directory: where data.mdb is. Raises FileError."""
 
     def __init__(self, directory: str):
-        cdef int rc
         cdef MDB_envinfo info
-        cdef MDB_stat stat
         cdef bytes where = os.fsencode(directory)
+        cdef int rc
         load_lmdb()
-        self.path = os.path.join(directory, "data.mdb")
+        self.path = data_path(directory)
+        try:
+            check_meta_pages(directory, strict=False)
+        except StoreError as error:
+            raise FileError(str(error)) from None
         rc = mdb.env_create(&self.env)
         if rc == 0:
             mdb.env_set_maxdbs(self.env, DATABASES_MAX)
             rc = mdb.env_open(self.env, where, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS, 0o600)
+        if rc == 0:
+            mdb.env_set_assert(self.env, trap_assert)
+            mdb.env_info(self.env, &info)
+            rc = mdb.txn_begin(self.env, NULL, MDB_RDONLY, &self.txn)
+        if rc == 0:
+            try:
+                rc = find_map(self.env, self.database(b"meta", True), &self.map)
+            except KeyError:
+                rc = MDB_NOTFOUND
+        if rc == MDB_NOTFOUND:
+            raise FileError(f"{self.path} is no store of natsc")
         if rc:
             raise FileError(f"{self.path} can't be opened: {lmdb_text(rc)}")
-        mdb.env_set_assert(self.env, trap_assert)
-        mdb.env_info(self.env, &info)
-        mdb.env_stat(self.env, &stat)
-        size = os.path.getsize(self.path)
-        if size < (info.last_pgno + 1) * stat.psize:
-            raise FileError(f"{self.path} is cut off: it has {size:,} bytes of {(info.last_pgno + 1) * stat.psize:,}")
-        rc = mdb.txn_begin(self.env, NULL, MDB_RDONLY, &self.txn)
-        if rc:
-            raise FileError(f"{self.path} can't be read: {lmdb_text(rc)}")
+        if not note_map(NULL, self.map, info.mapsize):
+            self.map = NULL
+            raise FileError("too many stores are open in this process")
 
     def close(self) -> None:
         if self.txn != NULL:
             mdb.txn_abort(self.txn)
             self.txn = NULL
         if self.env != NULL:
+            if self.map != NULL:
+                note_map(self.map, NULL, 0)
             mdb.env_close(self.env)
             self.env = NULL
 
@@ -111,8 +121,8 @@ cdef class StoreFile:
         mdb.txn_reset(self.txn)
         return mdb.txn_renew(self.txn) == 0
 
-    cdef MDB_dbi database(self, bytes name) except? 0:
-        """The handle of a database; None for the main one. Raises KeyError, FileError."""
+    cdef MDB_dbi database(self, bytes name, bint unmapped=False) except? 0:
+        """The handle of a database; None for the main one. Raises KeyError, FileError. unmapped: the map isn't known."""
         cdef call_t c
         cdef int rc
         c.name = NULL
@@ -122,7 +132,7 @@ cdef class StoreFile:
         mdb.txn_reset(self.txn)
         rc = mdb.txn_begin(self.env, NULL, MDB_RDONLY, &c.txn)
         if rc == 0:
-            rc = trapped(&call_open, &c)
+            rc = trapped_any(&call_open, &c) if unmapped else trapped(&call_open, &c)
             if rc:
                 mdb.txn_abort(c.txn)
             else:
@@ -140,19 +150,19 @@ cdef class StoreFile:
         cdef MDB_dbi dbi = self.database(name)
         cdef MDB_cursor* c
         cdef MDB_val k, v
-        cdef int rc = mdb.cursor_open(self.txn, dbi, &c)
+        cdef int rc = cursor_open_trapped(self.txn, dbi, &c)
         cdef list found = []
         if rc:
             return found, lmdb_text(rc)
         k.size = len(prefix)
         k.data = <char*>prefix
-        rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE if len(prefix) else MDB_NEXT)
+        rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE if len(prefix) else MDB_NEXT, WHOLE)
         while rc == 0:
             key = (<char*>k.data)[:k.size]
             if not key.startswith(prefix):
                 break
             found.append((key, (<char*>v.data)[:v.size]))
-            rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
+            rc = cursor_get_trapped(c, &k, &v, MDB_NEXT, WHOLE)
         mdb.cursor_close(c)
         if rc == 0 or rc == MDB_NOTFOUND:
             return found, ""
@@ -160,18 +170,15 @@ cdef class StoreFile:
         return found, lmdb_text(rc)
 
     def meta(self, bytes prefix) -> tuple[list[tuple[bytes, bytes]], str]:
-        return self.items(META_DB, prefix)
+        return self.items(b"meta", prefix)
 
     def identity(self) -> tuple[int, str]:
         """The store's format and its id. Raises FileError where it is no store, or one of another format."""
-        try:
-            kept = dict(self.meta(b"")[0])
-        except KeyError:
-            raise FileError(f"{self.path} is no store of natsc") from None
-        version = int.from_bytes(kept.get(KEY_FORMAT, b""), "little")
+        kept = dict(self.meta(b"")[0])
+        version = int.from_bytes(kept.get(b"format", b""), "little")
         if version != STORE_FORMAT:
             raise FileError(f"{self.path} has format {version}, and this natsc knows {STORE_FORMAT}")
-        return version, kept.get(KEY_ID, b"").hex()
+        return version, kept.get(b"id", b"").hex()
 
     def copy_compact(self, int fd) -> None:
         """Write a copy without free pages. Raises FileError."""
@@ -240,14 +247,14 @@ cdef class StoredStream(MsgStore):
         cdef uint64_t start = 0, seq, key
         cdef int rc
         while True:
-            rc = mdb.cursor_open(self.file.txn, self.dbi, &c)
+            rc = cursor_open_trapped(self.file.txn, self.dbi, &c)
             if rc:
                 self.put_down(lmdb_text(rc))
                 return
             key = seq_to_key(start)
             k.size = 8
             k.data = &key
-            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE)
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE, WHOLE)
             while rc == 0:
                 if k.size != 8 or key_to_seq(k.data) < start:
                     rc = MDB_CORRUPTED          # keys out of order
@@ -255,7 +262,7 @@ cdef class StoredStream(MsgStore):
                 seq = key_to_seq(k.data)
                 start = seq + 1
                 self.take(seq, <char*>v.data, v.size, 0)
-                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT)
+                rc = cursor_get_trapped(c, &k, &v, MDB_NEXT, WHOLE)
             mdb.cursor_close(c)
             if rc == MDB_NOTFOUND:
                 return
@@ -294,12 +301,12 @@ cdef class StoredStream(MsgStore):
         cdef uint64_t key, probe = start, step = 1, low = start, high = 0, found = 0
         cdef int rc
         while high == 0 or low < high:
-            if mdb.cursor_open(self.file.txn, self.dbi, &c):
+            if cursor_open_trapped(self.file.txn, self.dbi, &c):
                 return 0
             key = seq_to_key(probe)
             k.size = 8
             k.data = &key
-            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE)
+            rc = cursor_get_trapped(c, &k, &v, MDB_SET_RANGE, WHOLE)
             if rc == 0 and k.size == 8 and key_to_seq(k.data) >= probe:
                 high = probe
                 found = key_to_seq(k.data)
@@ -375,7 +382,7 @@ cdef class StoredStream(MsgStore):
         g.dbi = self.dbi
         g.key.size = 8
         g.key.data = &key
-        if trapped(&call_get, &g):
+        if trapped(&call_get, &g) or not readable(g.value.data, g.value.size):
             return RECORD_MISSING
         record_view(<char*>g.value.data, out)
         return RECORD_OK

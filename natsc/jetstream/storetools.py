@@ -7,13 +7,16 @@ damaged (fsck), 2 it couldn't be done.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
-from natsc.jetstream.store import StoreError, foreign_streams, foreign_text, lock_directory, sync_directory
+from natsc.jetstream.store import StoreError, data_path, foreign_streams, foreign_text, lock_directory, sync_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from natsc.jetstream.storefile import StoreFile
 
 TOOLS = ("fsck", "compact")
 WELL, DAMAGED, FAILED = 0, 1, 2
@@ -103,34 +106,51 @@ def find_store(path: str) -> str:
 
 
 def compact(directory: str) -> int:
-    """Replace the file by a copy without free pages. Raises ToolError, OSError; the old file is as it was then."""
+    """Replace the file by a copy without free pages, which has the same in it. Raises ToolError, OSError; the old file
+    is as it was then.
+    """
+    from natsc.jetstream.fsck import examine
     from natsc.jetstream.storefile import FileError, StoreFile
 
-    path = os.path.join(directory, "data.mdb")
-    fresh = f"{path}.compact"
+    path, fresh = data_path(directory), os.path.join(directory, "compact")
+    shutil.rmtree(fresh, ignore_errors=True)
     try:
         file = StoreFile(directory)
+        try:
+            before = examine(file)
+            if not before.whole:
+                raise ToolError(f"{path} is damaged: see `natsc fsck`")
+            os.mkdir(fresh, 0o700)
+            size = _copy(file, path, data_path(fresh))
+        finally:
+            file.close()
+        copy = StoreFile(fresh)
+        try:
+            after = examine(copy)
+        finally:
+            copy.close()
+        if after.content() != before.content():
+            raise ToolError("the copy isn't what the file is")
+        os.rename(data_path(fresh), path)
     except FileError as error:
         raise ToolError(str(error)) from None
-    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    sync_directory(directory)
+    print(f"{path}: {size:,} bytes before, {os.path.getsize(path):,} after")
+    return WELL
+
+
+def _copy(file: StoreFile, path: str, fresh: str) -> int:
+    """Write the copy to disk, with the rights that the file has. The size that the file has."""
+    old = os.stat(path)
+    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        old = os.stat(path)
-        file.identity()
         file.copy_compact(fd)
         os.fchmod(fd, old.st_mode & 0o777)
         if os.geteuid() == 0:
             os.fchown(fd, old.st_uid, old.st_gid)
         os.fsync(fd)
-        after = os.fstat(fd).st_size
-        os.rename(fresh, path)
-    except BaseException as error:
-        os.unlink(fresh)
-        if isinstance(error, FileError):
-            raise ToolError(f"{error}; `natsc fsck` says what is damaged") from None
-        raise
     finally:
         os.close(fd)
-        file.close()
-    sync_directory(directory)
-    print(f"{path}: {old.st_size:,} bytes before, {after:,} after")
-    return WELL
+    return old.st_size

@@ -154,17 +154,30 @@ def test_a_page_of_nonsense(fsck: Tool, store: Path) -> None:
     assert of(report, "OTHER")["problems"] == []
 
 
-def test_a_file_that_is_cut_off(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = store / "natsc" / "data.mdb"
-    os.truncate(path, path.stat().st_size - 8192)
-    assert storetools.main("fsck", [str(store)]) == 2
-    assert "is cut off: it has" in capsys.readouterr().err
+def test_a_file_that_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is still there is found; where the beginning of all is missing, there is nothing to be found."""
+    kept = Store(str(tmp_path), sync_interval_ns=-1, map_size=1 << 28)
+    stream = kept.open_stream("A", "S")
+    for number in range(100):
+        stream.append_bytes(b"s", MARK % number + b"x" * 3000, ts_ns=1)
+        kept.wait_durable()
+    kept.close()
+    path = tmp_path / "natsc" / "data.mdb"
+    data = path.read_bytes()
+    place = sorted(data.index(MARK % number) // 4096 * 4096 for number in range(100))
+    os.truncate(path, place[-3])
+    code = storetools.main("fsck", [str(tmp_path)])
+    said = capsys.readouterr()
+    assert (code, "unreadable page" in said.out) == (1, True) or (code, "can't be read" in said.err) == (2, True)
+    os.truncate(path, 12288)
+    assert storetools.main("fsck", [str(tmp_path)]) == 2
+    assert "can't be opened: a page of the data file can't be read" in capsys.readouterr().err
 
 
 def test_a_file_of_nonsense(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (store / "natsc" / "data.mdb").write_bytes(b"\xa5" * 65536)
     assert storetools.main("fsck", [str(store)]) == 2
-    assert "can't be opened" in capsys.readouterr().err
+    assert "is damaged: it doesn't begin as LMDB's do" in capsys.readouterr().err
 
 
 def test_a_store_of_another_format(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,16 +348,25 @@ def test_a_purged_store_becomes_smaller(store: Path, fsck: Tool, capsys: pytest.
 
 def test_all_is_there_afterwards(store: Path, fsck: Tool, capsys: pytest.CaptureFixture[str]) -> None:
     before = fsck()
-    (store / "natsc" / "data.mdb.compact").write_text("what a crash has left")
+    (store / "natsc" / "compact").mkdir()
+    (store / "natsc" / "compact" / "data.mdb").write_text("what a crash has left")
     (store / "natsc" / "data.mdb").chmod(0o640)
     assert storetools.main("compact", [str(store / "natsc")]) == 0
     capsys.readouterr()
     assert fsck() == before
-    assert not (store / "natsc" / "data.mdb.compact").exists()
+    assert not (store / "natsc" / "compact").exists()
     assert (store / "natsc" / "data.mdb").stat().st_mode & 0o777 == 0o640
-    kept = Store(str(store), sync_interval_ns=-1, map_size=1 << 28)
+    kept = Store(str(store), map_size=1 << 28)
     assert kept.open_stream("$G", "S").get_bytes(8)[4].startswith(MARK % 7)
     kept.close()
+
+
+def test_what_is_damaged_is_left_alone(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(store, MARK % 7)
+    before = (store / "natsc" / "data.mdb").read_bytes()
+    assert storetools.main("compact", [str(store)]) == 2
+    assert "is damaged: see `natsc fsck`" in capsys.readouterr().err
+    assert (store / "natsc" / "data.mdb").read_bytes() == before
 
 
 @pytest.mark.parametrize("failing", ["rename", "fsync"])
@@ -361,7 +383,7 @@ def test_what_fails_changes_nothing(
         assert storetools.main("compact", [str(store)]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert fsck() == before
-    assert not (store / "natsc" / "data.mdb.compact").exists()
+    assert not (store / "natsc" / "compact").exists()
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------

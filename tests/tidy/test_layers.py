@@ -38,7 +38,7 @@ ROWS = (
         "natsc.jetstream.waiting",
         "natsc.jetstream.s2",
     ),
-    ("natsc.jetstream.memstore", "natsc.jetstream.archive", "natsc.jetstream.storefile", "natsc.jetstream.store natsc.jetstream.filestore"),
+    ("natsc.jetstream.memstore", "natsc.jetstream.archive", "natsc.jetstream.store natsc.jetstream.filestore natsc.jetstream.storefile"),
     ("natsc._core",),
     ("natsc.jetstream.outbox",),
     ("natsc.jetstream.stream",),
