@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _STATE_KEY = b"state/"
 _FORMAT = 1
-# Checksum, format; sequences, the stream's and its own, of the next, the last delivered, the floor; skip_resume, created.
+# Checksum, format; sequences (stream's, own) of the next, the last delivered, the floor; skip_resume, created.
 _HEAD = struct.Struct("<IB3x7Qq")
 _PAGE_HEAD = struct.Struct("<IB3x")
 # Its place in the page, pending, redelivered, consumer sequence, time.
