@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 START_LIMIT_S = 10.0
 """Longest wait for a server's first INFO."""
-RUN_GRACE_S = 60.0
+RUN_GRACE_S = 120.0
 """Time that a run of the load generator may take beyond its load."""
 
 
@@ -49,7 +49,7 @@ def free_port() -> int:
 class Server:
     """A server process. `start_ns` is the time from exec to its first INFO, in nanoseconds."""
 
-    def __init__(self, command: str, *arguments: str) -> None:
+    def __init__(self, command: str, *arguments: str, start_limit_s: float = START_LIMIT_S) -> None:
         self.port = free_port()
         argv = [*shlex.split(command), "-a", "127.0.0.1", "-p", str(self.port), *arguments]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in stop)
@@ -60,14 +60,14 @@ class Server:
             self._log.close()
             raise BenchmarkError(f"could not start {shlex.join(argv)}: {e}") from e
         try:
-            self._await_info(shlex.join(argv))
+            self._await_info(shlex.join(argv), start_limit_s)
         except BaseException:
             self.stop()
             raise
         self.start_ns = time.perf_counter_ns() - start_ns
 
-    def _await_info(self, command: str) -> None:
-        end = time.monotonic() + START_LIMIT_S
+    def _await_info(self, command: str, limit_s: float) -> None:
+        end = time.monotonic() + limit_s
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 self._log.seek(0)
@@ -80,13 +80,17 @@ class Server:
             except OSError:
                 pass  # not listening yet
             time.sleep(0.0002)
-        raise BenchmarkError(f"{command} sent no INFO in {START_LIMIT_S:.0f} s")
+        raise BenchmarkError(f"{command} sent no INFO in {limit_s:.0f} s")
 
     @property
     def rss_bytes(self) -> int:
         """Resident memory now."""
+        return self.memory_bytes("VmRSS")
+
+    def memory_bytes(self, field: str) -> int:
+        """A field of /proc/<pid>/status that is in kilobytes: VmRSS, RssAnon, ..."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
         raise BenchmarkError("the server has gone")
 
@@ -132,7 +136,7 @@ def loadgen() -> Path:
     binary = Path(tempfile.gettempdir()) / f"natsc-loadgen-{os.getuid()}-{newest}"
     if not binary.exists():
         fresh = binary.with_suffix(f".{os.getpid()}")
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", fresh, *sources], check=True)
+        subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-O2", "-o", fresh, *sources], check=True)
         fresh.rename(binary)
     return binary
 

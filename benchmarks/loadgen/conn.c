@@ -45,9 +45,8 @@ void send_all(int fd, const void *data, size_t n)
     }
 }
 
-void await(int fd, const char *text)
+void await_text(int fd, const char *text, char buf[LINE_MAX_BYTES + 1])
 {
-    char buf[LINE_MAX_BYTES + 1];
     size_t len = 0;
     for (;;) {
         if (len == LINE_MAX_BYTES) { /* keep what may be the start of the text */
@@ -67,8 +66,15 @@ void await(int fd, const char *text)
     }
 }
 
-int dial(void)
+void await(int fd, const char *text)
 {
+    char buf[LINE_MAX_BYTES + 1];
+    await_text(fd, text, buf);
+}
+
+int dial(int id)
+{
+    char hello[512];
     struct sockaddr_in address = server_address();
     struct timeval limit = {.tv_sec = GRACE_S};
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
@@ -77,7 +83,12 @@ int dial(void)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     await(fd, "\r\n");
-    send_all(fd, HELLO, strlen(HELLO));
+    if (opt.accounts || opt.one_account)
+        snprintf(hello, sizeof hello, "CONNECT {\"user\":\"u%d\",\"pass\":\"p\",%s",
+                 opt.accounts ? id : 0, HELLO + strlen("CONNECT {"));
+    else
+        strcpy(hello, HELLO);
+    send_all(fd, hello, strlen(hello));
     await(fd, "PONG\r\n");
     return fd;
 }
@@ -85,7 +96,7 @@ int dial(void)
 struct conn *open_conn(enum role role, int id)
 {
     struct conn *c = must_alloc(calloc(1, sizeof *c));
-    c->fd = dial();
+    c->fd = dial(id);
     c->role = role;
     c->id = id;
     c->tail_cap = (size_t)opt.size + LINE_MAX_BYTES;

@@ -26,8 +26,15 @@ extern struct options {
     int publishers, subscribers; /* -n, -m */
     int window;                 /* -w: open requests a requester, or connects at once */
     int connections;            /* -C */
-    long count;                 /* -N: subscriptions */
+    long count;                 /* -N: subscriptions, or messages */
     bool headers, wildcard;     /* -H, -W */
+    const char *storage;        /* -S: file or memory */
+    int subjects;               /* -D: subjects a stream's messages are spread over */
+    bool accounts;              /* -a: connection i logs in as user u<i>, password p */
+    bool one_account;           /* -o: every connection logs in as u0 */
+    bool keep;                  /* -k: the stream is there already */
+    bool fill;                  /* -F: publish -N messages and leave the stream, however long it takes */
+    bool no_acks;               /* -A: the consumer needs no acknowledgements */
 } opt;
 
 /* ---- common.c ---- */
@@ -54,7 +61,7 @@ void print_result(struct stopwatch w, long count, long delivered, const char *ex
 
 /* ---- conn.c ---- */
 
-enum role { PUBLISHER, SUBSCRIBER, REQUESTER, RESPONDER, DIALER };
+enum role { PUBLISHER, SUBSCRIBER, REQUESTER, RESPONDER, DIALER, CALLER };
 
 struct conn {
     int fd;
@@ -90,7 +97,8 @@ extern const char HELLO[];      /* CONNECT and PING */
 struct sockaddr_in server_address(void);
 void send_all(int fd, const void *data, size_t n); /* waits where the socket is full */
 void await(int fd, const char *text);              /* blocks until text has come; drops what comes before it */
-int dial(void);                                    /* a blocking socket that has said CONNECT and seen PONG */
+void await_text(int fd, const char *text, char buf[LINE_MAX_BYTES + 1]); /* and leaves what came last in buf */
+int dial(int id);                                  /* a blocking socket that has said CONNECT and seen PONG */
 struct conn *open_conn(enum role role, int id);    /* a struct around dial() */
 void subscribe(struct conn *c, const char *subject, const char *queue); /* returns when the server has taken it in */
 void watch(struct conn *c, uint32_t events);       /* makes it non-blocking and adds it to the epoll set */
@@ -113,6 +121,30 @@ void build_block(struct conn *c, const char *subject);
 /* Writes blocks until the socket is full or the turn is over; with `stop`, a PING after the current block. */
 void publish(struct conn *c, bool stop);
 
+/* ---- talk.c: for modes that talk message by message ---- */
+
+/* A MSG line taken apart; the slices point into the line. */
+struct head {
+    const uint8_t *subject, *reply;
+    size_t subject_len, reply_len, size;
+};
+
+/* Sends what is queued in c->out; the rest when EPOLLOUT comes. */
+void flush_out(struct conn *c);
+uint8_t *reserve(struct conn *c, size_t n); /* room for n more bytes at the end of c->out */
+uint8_t *put(uint8_t *p, const void *data, size_t n);
+
+/* Queues "PUB subject[ reply] size" and the payload. */
+void queue_pub(struct conn *c, const void *subject, size_t subject_len, const void *reply, size_t reply_len);
+
+/* A connection that is subscribed to its inbox. The reply of the request in slot i goes to the inbox's subject i. */
+struct conn *open_requester(int id);
+void queue_request(struct conn *c, long slot, const char *subject, size_t subject_len);
+long reply_slot(const struct head *h);
+
+/* Waits for events once; acts on every whole message that came, and sends what was queued meanwhile. */
+void talk(void (*on_message)(struct conn *c, const struct head *h, const uint8_t *body));
+
 /* ---- latency.c ---- */
 
 void record_ns(uint64_t ns);
@@ -126,5 +158,7 @@ void run_conn(const char *mode);
 void run_idle(const char *mode);
 void run_subs(const char *mode);
 void run_slow(const char *mode);
+void run_js_publish(const char *mode);
+void run_js_consume(const char *mode);
 
 #endif

@@ -14,6 +14,8 @@
  *     idle   connections that do nothing: memory                         [-C -W -t]
  *     subs   subscriptions on a few connections: memory                  [-N -n -t]
  *     slow   one fast subscriber beside subscribers that never read      [-m -s -t]
+ *     js-publish  publishers with a window of unacknowledged messages    [-n -w -s -S -D -a -o -k -t, or -F -N]
+ *     js-consume  a pull consumer reads the stream, acknowledging        [-A -N]
  *
  * Design
  * One thread and one epoll set: the generator takes one core and leaves the others to the server. It must not be the
@@ -30,8 +32,8 @@
  * 4. Everything is bounded in time: no run outlasts -t by more than GRACE_S.
  *
  * Files: loadgen.h (options, the connection), common.c (time, the server's figures, the result), conn.c (connections);
- * then the modes: flood.c (pub, fan, pair, queue), slow.c, latency.c and rtt.c (rtt), dial.c (conn), memory.c (idle,
- * subs).
+ * then the modes: flood.c (pub, fan, pair, queue), slow.c, latency.c, talk.c and rtt.c (rtt), dial.c (conn), memory.c
+ * (idle, subs), jetstream.c (js-publish, js-consume).
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -45,21 +47,23 @@
 #include "loadgen.h"
 
 struct options opt = {.port = 4222, .secs = 1, .size = 128, .publishers = 1, .subscribers = 1, .window = 1,
-                      .connections = 1000, .count = 100000};
+                      .connections = 1000, .count = 100000, .storage = "file", .subjects = 1};
 
 static const struct {
     const char *name;
     void (*run)(const char *mode);
 } MODES[] = {
     {"pub", run_flood}, {"fan", run_flood}, {"pair", run_flood}, {"queue", run_flood}, {"rtt", run_rtt},
-    {"conn", run_conn}, {"idle", run_idle}, {"subs", run_subs}, {"slow", run_slow},
+    {"conn", run_conn}, {"idle", run_idle}, {"subs", run_subs}, {"slow", run_slow}, {"js-publish", run_js_publish},
+    {"js-consume", run_js_consume},
 };
 
 static int usage(void)
 {
     fprintf(stderr, "usage: loadgen MODE -p PORT [-P server_pid] [-t secs] [-s bytes] [-n publishers]\n"
-                    "               [-m subscribers] [-w window] [-C connections] [-N subscriptions]\n"
-                    "               [-H (headers)] [-W (wildcard)]\n"
+                    "               [-m subscribers] [-w window] [-C connections] [-N count]\n"
+                    "               [-S file|memory] [-D subjects] [-H (headers)] [-W (wildcard)] [-a (accounts)]\n"
+                    "               [-o (one account)] [-k (keep the stream)] [-F (fill)] [-A (no acks)]\n"
                     "modes:");
     for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
         fprintf(stderr, " %s", MODES[i].name);
@@ -69,7 +73,7 @@ static int usage(void)
 
 static bool parse_options(int argc, char **argv)
 {
-    for (int o; (o = getopt(argc, argv, "p:P:t:s:n:m:w:C:N:HW")) != -1;)
+    for (int o; (o = getopt(argc, argv, "p:P:t:s:n:m:w:C:N:S:D:HWaokFA")) != -1;)
         switch (o) {
         case 'p': opt.port = atoi(optarg); break;
         case 'P': opt.server_pid = atoi(optarg); break;
@@ -81,12 +85,19 @@ static bool parse_options(int argc, char **argv)
         case 'C': opt.connections = atoi(optarg); break;
         case 'N': opt.count = atol(optarg); break;
         case 'H': opt.headers = true; break;
+        case 'S': opt.storage = optarg; break;
+        case 'D': opt.subjects = atoi(optarg); break;
         case 'W': opt.wildcard = true; break;
+        case 'a': opt.accounts = true; break;
+        case 'o': opt.one_account = true; break;
+        case 'k': opt.keep = true; break;
+        case 'F': opt.fill = true; break;
+        case 'A': opt.no_acks = true; break;
         default: return false;
         }
     return opt.publishers >= 1 && opt.publishers <= PEERS_MAX && opt.subscribers >= 0 && opt.subscribers <= PEERS_MAX &&
            opt.window >= 1 && opt.window <= 100000 && opt.size >= 0 && opt.size + LINE_MAX_BYTES < READ_CAP &&
-           opt.connections >= 1 && opt.count >= opt.publishers;
+           opt.connections >= 1 && opt.count >= opt.publishers && opt.subjects >= 1;
 }
 
 int main(int argc, char **argv)

@@ -25,7 +25,7 @@ void run_idle(const char *mode)
     struct stopwatch w = stopwatch_start();
     long before_kb = server_rss_kb();
     for (int i = 0; i < opt.connections; i++) {
-        int fd = dial();
+        int fd = dial(i);
         if (opt.wildcard) { /* with one subscription each, as devices have */
             int n = snprintf(line, sizeof line, "SUB device.%d.command 1\r\nPING\r\n", i);
             send_all(fd, line, (size_t)n);
@@ -46,7 +46,7 @@ void run_subs(const char *mode)
         char *p = lines;
         for (long k = 0; k < each; k++)
             p += snprintf(p, line_cap, "SUB device.%ld.telemetry.%d %ld\r\n", i * each + k, i, k + 1);
-        int fd = dial();
+        int fd = dial(i);
         send_all(fd, lines, (size_t)(p - lines));
         send_all(fd, "PING\r\n", 6);
         await(fd, "PONG\r\n");

@@ -1,182 +1,47 @@
 /* rtt: requesters keep a window of requests open, responders answer them; the time of each. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "loadgen.h"
 
-enum { SLOT_DIGITS = 6, INBOX_MAX = 32 };
+static const char SERVICE[] = "bench.service";
+static uint64_t counted_from_ns;
 
-static void flush_out(struct conn *c)
+static void on_message(struct conn *c, const struct head *h, const uint8_t *body)
 {
-    while (c->out_off < c->out_len) {
-        ssize_t k = send(c->fd, c->out + c->out_off, c->out_len - c->out_off, MSG_NOSIGNAL);
-        if (k < 0 && errno == EAGAIN) {
-            if (!c->want_write)
-                rewatch(c, EPOLLIN | EPOLLOUT);
-            c->want_write = true;
-            return;
-        }
-        if (k < 0)
-            fail("send: %s", strerror(errno));
-        c->out_off += (size_t)k;
-    }
-    c->out_len = c->out_off = 0;
-    if (c->want_write)
-        rewatch(c, EPOLLIN);
-    c->want_write = false;
-}
-
-/* Room for n more bytes at the end of c->out. */
-static uint8_t *reserve(struct conn *c, size_t n)
-{
-    if (c->out_len + n > c->out_cap) {
-        c->out_cap = (c->out_len + n) * 2 + 65536;
-        c->out = must_alloc(realloc(c->out, c->out_cap));
-    }
-    return c->out + c->out_len;
-}
-
-static uint8_t *put(uint8_t *p, const void *data, size_t n)
-{
-    memcpy(p, data, n);
-    return p + n;
-}
-
-/* Queues "PUB subject[ reply] size" and the payload. */
-static void queue_pub(struct conn *c, const void *subject, size_t subject_len, const void *reply, size_t reply_len)
-{
-    static char size_text[16];
-    static size_t size_len;
-    if (!size_len)
-        size_len = (size_t)snprintf(size_text, sizeof size_text, " %d\r\n", opt.size);
-    uint8_t *p = put(reserve(c, subject_len + reply_len + (size_t)opt.size + 64), "PUB ", 4);
-    p = put(p, subject, subject_len);
-    if (reply_len) {
-        *p++ = ' ';
-        p = put(p, reply, reply_len);
-    }
-    p = put(p, size_text, size_len);
-    p = put(p, payload, (size_t)opt.size + 2);
-    c->out_len = (size_t)(p - c->out);
-}
-
-static size_t inbox_of(const struct conn *c, char text[INBOX_MAX])
-{
-    return (size_t)sprintf(text, "_INBOX.client%05d.", c->id);
-}
-
-/* Sends the request of slot `slot`; its reply subject ends in the slot's number. */
-static void send_request(struct conn *c, long slot)
-{
-    char inbox[INBOX_MAX];
-    size_t n = inbox_of(c, inbox);
-    long rest = slot;
-    for (size_t i = SLOT_DIGITS; i-- > 0; rest /= 10)
-        inbox[n + i] = (char)('0' + rest % 10);
-    c->sent_ns[slot] = now_ns();
-    queue_pub(c, "bench.service", 13, inbox, n + SLOT_DIGITS);
-}
-
-/* A MSG line taken apart; the slices point into the line. */
-struct head {
-    const uint8_t *subject, *reply;
-    size_t subject_len, reply_len, size;
-};
-
-static void parse_head(const uint8_t *line, const uint8_t *eol, struct head *h)
-{
-    const uint8_t *token[5], *p = line;
-    size_t len[5], n = 0;
-    while (p < eol && n < 5) {
-        const uint8_t *space = memchr(p, ' ', (size_t)(eol - p));
-        token[n] = p;
-        len[n] = (size_t)((space ? space : eol) - p);
-        p += len[n++] + 1;
-    }
-    if (n < 4 || memcmp(line, "MSG", 3)) /* HMSG is "no responders" (invariant 3) */
-        fail("unexpected %.*s", (int)(eol - line), (const char *)line);
-    *h = (struct head){.subject = token[1], .subject_len = len[1]};
-    if (n == 5) {
-        h->reply = token[3];
-        h->reply_len = len[3];
-    }
-    for (size_t i = 0; i < len[n - 1]; i++)
-        h->size = h->size * 10 + (size_t)(token[n - 1][i] - '0');
-}
-
-static void on_message(struct conn *c, const struct head *h, uint64_t counted_from_ns)
-{
+    (void)body;
     if (c->role == RESPONDER) {
         queue_pub(c, h->reply, h->reply_len, NULL, 0);
         return;
     }
-    long slot = 0;
-    for (size_t i = h->subject_len - SLOT_DIGITS; i < h->subject_len; i++)
-        slot = slot * 10 + (h->subject[i] - '0');
-    if (slot < 0 || slot >= opt.window)
-        fail("reply for slot %ld", slot);
+    long slot = reply_slot(h);
     uint64_t t = now_ns();
     if (t >= counted_from_ns) {
         record_ns(t - c->sent_ns[slot]);
         c->msgs++;
     }
-    send_request(c, slot);
-}
-
-static void rtt_event(struct conn *c, uint64_t counted_from_ns)
-{
-    size_t n = receive(c);
-    const uint8_t *p = inbuf, *end = inbuf + n;
-    while (p < end) {
-        struct head h;
-        const uint8_t *eol = memchr(p, '\n', (size_t)(end - p));
-        if (!eol)
-            break;
-        if (*p != 'M' && *p != 'H') {
-            control_line(c, p, (size_t)(eol - p));
-            p = eol + 1;
-            continue;
-        }
-        parse_head(p, eol - 1, &h);
-        if ((size_t)(end - eol - 1) < h.size + 2)
-            break;
-        on_message(c, &h, counted_from_ns);
-        p = eol + 1 + h.size + 2;
-    }
-    if (n)
-        keep_tail(c, p, (size_t)(end - p));
-    for (; c->pongs_owed; c->pongs_owed--)
-        c->out_len = (size_t)(put(reserve(c, 6), "PONG\r\n", 6) - c->out);
-    flush_out(c);
+    queue_request(c, slot, SERVICE, strlen(SERVICE));
 }
 
 void run_rtt(const char *mode)
 {
     (void)mode;
     static struct conn *requesters[PEERS_MAX];
-    struct epoll_event events[EVENTS];
-    char inbox[INBOX_MAX + 2];
     for (int i = 0; i < opt.subscribers; i++) {
         struct conn *c = open_conn(RESPONDER, i);
-        subscribe(c, "bench.service", opt.subscribers > 1 ? "q" : "");
+        subscribe(c, SERVICE, opt.subscribers > 1 ? "q" : "");
         watch(c, EPOLLIN);
     }
     for (int i = 0; i < opt.publishers; i++) {
-        struct conn *c = requesters[i] = open_conn(REQUESTER, i);
-        strcpy(inbox + inbox_of(c, inbox), "*");
-        subscribe(c, inbox, "");
+        struct conn *c = requesters[i] = open_requester(i);
         watch(c, EPOLLIN);
-        c->sent_ns = must_alloc(calloc((size_t)opt.window, sizeof *c->sent_ns));
         for (long slot = 0; slot < opt.window; slot++)
-            send_request(c, slot);
+            queue_request(c, slot, SERVICE, strlen(SERVICE));
         flush_out(c);
     }
     uint64_t warm_ns = now_ns() + WARM_UP_MS * 1000000ull, end_ns = warm_ns + (uint64_t)(opt.secs * 1e9);
+    counted_from_ns = warm_ns;
     struct stopwatch w = stopwatch_start();
     bool warm = false;
     for (uint64_t t = now_ns(); t < end_ns; t = now_ns()) {
@@ -184,15 +49,7 @@ void run_rtt(const char *mode)
             warm = true;
             w = stopwatch_start();
         }
-        int n = epoll_wait(epoll_fd, events, EVENTS, STALL_S * 1000);
-        if (n <= 0)
-            fail("no reply for %d s", STALL_S);
-        for (int i = 0; i < n; i++) {
-            if (events[i].events & EPOLLOUT)
-                flush_out(events[i].data.ptr);
-            if (events[i].events & ~(uint32_t)EPOLLOUT)
-                rtt_event(events[i].data.ptr, warm_ns);
-        }
+        talk(on_message);
     }
     long done = 0;
     for (int i = 0; i < opt.publishers; i++)
