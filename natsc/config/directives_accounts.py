@@ -66,7 +66,6 @@ def _parse_accounts(last: Last, block: Any, opts: Options, report: Report) -> No
                 _account(last, name, fields, names, links, opts, report)
     last.token = token
     if links.exports or links.imports:
-        report.unsupported.append("exports and imports")
         if not report.errors:
             from natsc.config.account_links import tie
 
@@ -295,7 +294,6 @@ def _trace_sampling(token: Token | None, key: str, value: Any) -> int:
 def parse_mappings(last: Last, block: Any, account: Account, report: Report) -> None:
     from natsc.config.subject_mapping import check_mapping
 
-    report.unsupported.append("mappings")
     token, value = last.unwrap(block)
     for subject, entry in as_map(value).items():
         if not is_valid_subject(subject):

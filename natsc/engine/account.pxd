@@ -7,6 +7,9 @@ from natsc.engine.types cimport account_t, client_t, engine_t, sub_t, watch_t
 cdef class Account:
     cdef account_t a
     cdef readonly str name
+    cdef bytes json_name            # a.json_name points into it
+    cdef public object imports      # what it imports (natsc.server.imports.Imports), or None
+    cdef public object replies      # natsc.imports.Replies, once a service is imported from it or by it
     cdef public object limits       # configured limits (natsc.config), or None
     cdef public object options      # configured account (natsc.config), or None
 

@@ -5,6 +5,8 @@ from typing import Any
 class Account:
     limits: Any  # natsc.config.options.Limits, or None
     options: Any  # natsc.config.options.Account, or None
+    imports: Any  # natsc.server.imports.Imports, or None
+    replies: Any  # natsc.imports.Replies, or None
     @property
     def name(self) -> str: ...
     @property

@@ -13,11 +13,15 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from natsc.engine.buffer cimport mark_dirty
 from natsc.engine.hooks cimport hook_trace
 from natsc.engine.permissions cimport overlaps_denied
+from natsc.engine.shadow cimport shadows_add, shadows_remove
 from natsc.engine.sublist cimport (cache_lookup, sub_new, sub_subject, sublist_clear, sublist_insert, sublist_nodes,
                                    sublist_remove)
 from natsc.engine.subject cimport has_wildcard
-from natsc.engine.types cimport (SLOW_CLOSING, SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_TRACE, account_t, client_t,
-                                 counters_t, engine_t, hash_bytes, match_t, sub_t, watch_t)
+from natsc.engine.types cimport (SLOW_CLOSING, SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_LOCAL,
+                                 SPECIAL_TRACE, account_t, client_t, counters_t, engine_t, hash_bytes, match_t, sub_t,
+                                 unlikely, watch_t)
+
+from _json import encode_basestring_ascii
 
 cdef sub_t* DELETED = <sub_t*>1     # a slot of a sid table that probing passes over
 
@@ -30,6 +34,9 @@ cdef class Account:
         self.a.max_conns = -1
         self.a.max_subs = -1
         self.a.max_payload = -1
+        self.json_name = encode_basestring_ascii(name).encode()
+        self.a.json_name = self.json_name
+        self.a.json_name_len = <uint32_t>len(self.json_name)
 
     def __dealloc__(self):
         sublist_clear(&self.a.sublist)
@@ -172,12 +179,16 @@ cdef sub_result_t add_sub(engine_t* e, client_t* c, const char* subject, Py_ssiz
     c.num_subs += 1
     e.total_subs += 1
     e.subs_changed = True
+    if unlikely(c.account.stream_imports != NULL) and not c.special & SPECIAL_LOCAL:
+        shadows_add(e, s, subject, n)
     if not c.special & SPECIAL_DENY and (queue_len or has_wildcard(subject, n)) and overlaps_denied(c, subject, n):
         c.special |= SPECIAL_DENY
     return SUB_ADDED
 
 
 cdef void bury_sub(engine_t* e, client_t* c, sub_t* s) noexcept nogil:
+    if unlikely(s.shadow != NULL):
+        shadows_remove(e, s)
     sublist_remove(&c.account.sublist, s)
     e.total_subs -= 1
     e.subs_changed = True
@@ -309,4 +320,5 @@ cdef void free_graves(engine_t* e) noexcept nogil:
     while e.sub_graves != NULL:
         s = e.sub_graves
         e.sub_graves = s.next
+        free(s.shadow)      # a shadow's own struct: an origin's shadows are gone before it is
         free(s)

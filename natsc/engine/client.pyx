@@ -31,6 +31,7 @@ from natsc.engine.random cimport random_below
 from natsc.engine.sublist cimport cache_lookup, match_valid
 from natsc.engine.subject cimport count_tokens, is_valid_literal
 from natsc.engine.timers cimport timer_arm, timer_cancel
+from natsc.engine.transform cimport mappings_apply
 from natsc.engine.types cimport (SLOW_AUTH, SLOW_PEDANTIC, SLOW_TRACE, SLOW_VERBOSE, account_t, client_t,
                                  counters_t, engine_t, likely, match_t, msg_t, sub_t, unlikely)
 
@@ -153,8 +154,8 @@ cdef bint is_reserved_subject(const char* s, Py_ssize_t n) noexcept nogil:
     return (n >= 5 and memcmp(s, b"$NRG.", 5) == 0) or is_gateway(s, n)
 
 
-cdef inline void publish(engine_t* e, client_t* c, msg_t* msg, bint same) noexcept nogil:
-    """A message of a client: check it, deliver it, answer it. same: the subject is that of c.last."""
+cdef inline void publish_as_is(engine_t* e, client_t* c, msg_t* msg, bint same) noexcept nogil:
+    """Check a message, deliver it, answer it."""
     cdef match_t* m = c.last
     cdef uint32_t sent
     c.counters.in_msgs += 1
@@ -187,6 +188,25 @@ cdef inline void publish(engine_t* e, client_t* c, msg_t* msg, bint same) noexce
         c.account.counters.out_bytes += sent * msg.size
     elif msg.reply != NULL and c.no_responders:
         send_no_responders(e, c, msg)
+
+
+cdef void publish_mapped(engine_t* e, client_t* c, msg_t* msg) noexcept nogil:
+    """A message of a client whose account has mappings. Only after them its subject means anything."""
+    cdef Py_ssize_t n
+    cdef char* mapped = mappings_apply(c.account, &e.random, msg.subject, msg.subject_len, &n)
+    if mapped != NULL:
+        msg.subject = mapped
+        msg.subject_len = n
+    publish_as_is(e, c, msg, False)
+    free(mapped)
+
+
+cdef inline void publish(engine_t* e, client_t* c, msg_t* msg, bint same) noexcept nogil:
+    """A message of a client. same: the subject is that of c.last."""
+    if unlikely(c.account.mappings != NULL):
+        publish_mapped(e, c, msg)
+    else:
+        publish_as_is(e, c, msg, same)
 
 
 cdef uint32_t publish_own(engine_t* e, account_t* a, msg_t* msg) noexcept nogil:

@@ -4,13 +4,14 @@ What stands behind the subject in PUB stands behind the sid in MSG too, so a del
 and one copy of the message's tail. The prefix of a receiver is cached at its second use.
 
 Invariants
-1. deliver_msg is never re-entered: what a delivery causes is done after it.
+1. Nothing is delivered inside the loop over a message's receivers: what a delivery causes is done after it, at the latest
+   at the end of the turn. (Requests and responses that cross into another account are sent on right behind the loop.)
 2. A subscription that fires its last message is taken out of the tree at once and freed at end_turn, so the targets in
    hand stay readable.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport malloc
+from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
 from natsc.engine.buffer cimport out_release, out_reserve, pending_bytes
@@ -19,12 +20,13 @@ from natsc.engine.hooks cimport hook_error, hook_trace_delivery
 from natsc.engine.account cimport close_client, remove_sub
 from natsc.engine.permissions cimport denied_delivery, reply_remember
 from natsc.engine.random cimport random_below
-from natsc.engine.sublist cimport cache_lookup
+from natsc.engine.sublist cimport build_prefix, cache_lookup
 from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES,
-                                 SPECIAL_TRACE, client_t, engine_t, job_t, match_t, msg_t, sub_t, target_t, unlikely)
+                                 SPECIAL_TRACE, client_t, engine_t, forward_t, job_t, match_t, msg_t, sub_t, target_t, unlikely)
 
 
 cdef enum:
+    FORWARD_DEPTH_MAX = 16  # accounts that a request may cross
     BIG_MESSAGE = 16384     # from here on a system call costs less than the copy
     # Output of one client that isn't kept until the end of the turn, where so many wait for it: together they outgrow the cache.
     FLUSH_AT = 65536
@@ -43,20 +45,6 @@ cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
             break
     memcpy(o, digits + k, 20 - k)
     return o + 20 - k
-
-
-cdef void build_prefix(target_t* t, match_t* m) noexcept nogil:
-    """Cache "HMSG <subject> <sid> " for t; it stays NULL where memory is out."""
-    cdef sub_t* s = t.sub
-    cdef char* p = <char*>malloc(5 + m.subject_len + 1 + s.sid_len + 1)
-    if p == NULL:
-        return
-    memcpy(p, b"HMSG ", 5)
-    memcpy(p + 5, m.subject, m.subject_len + 1)
-    memcpy(p + 6 + m.subject_len, s.text, s.sid_len)
-    p[6 + m.subject_len + s.sid_len] = 32
-    t.prefix = p
-    t.prefix_len = 7 + m.subject_len + s.sid_len
 
 
 cdef void overflow(engine_t* e, client_t* c) noexcept nogil:
@@ -95,10 +83,16 @@ cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, m
     """The receivers that need more than a copy. Returns whether the message counts as delivered."""
     cdef client_t* c = t.client
     cdef sub_t* s = t.sub
+    cdef match_t seen
     cdef char* o
     cdef Py_ssize_t n, size = msg.size
     if c.special & SPECIAL_CLOSED:
         return False
+    if t.imported and t.prefix != NULL:     # the subject as it is in the receiver's account
+        seen = m[0]
+        seen.subject = t.prefix + 5
+        seen.subject_len = t.prefix_len - 7 - s.sid_len
+        m = &seen
     if c.special & SPECIAL_INTERNAL:
         c.on_msg(e, c, s, src, m, msg)
         if e.declined:
@@ -208,7 +202,7 @@ cdef inline Py_ssize_t write_msg(engine_t* e, client_t* c, match_t* m, target_t*
             o[t.sub.sid_len] = 32
             memcpy(o + t.sub.sid_len + 1, msg.tail, msg.tail_len)
             return n + msg.tail_len
-        build_prefix(t, m)
+        build_prefix(t, m.subject, m.subject_len)
         if t.prefix == NULL:
             return 0
     n = t.prefix_len - 1 + hdr
@@ -226,6 +220,8 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
     cdef Py_ssize_t n
     if unlikely(c == src and c.no_echo):
         return False
+    if unlikely(t.imported) and e.forward_depth:
+        return False        # what came for a service isn't exported as a stream
     if unlikely(c.blocked):
         if e.no_stall and pending_bytes(c) > (c.max_pending >> 2) * 3:
             return False
@@ -258,13 +254,44 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
     return True
 
 
+cdef bint forward_push(engine_t* e, forward_t* f) noexcept nogil:
+    """Have f run when the message in hand is delivered. False where memory is out."""
+    cdef forward_t* grown
+    if e.num_forwards == e.cap_forwards:
+        grown = <forward_t*>realloc(e.forwards, (e.cap_forwards * 2 + 8) * sizeof(forward_t))
+        if grown == NULL:
+            return False
+        e.forwards = grown
+        e.cap_forwards = e.cap_forwards * 2 + 8
+    e.forwards[e.num_forwards] = f[0]
+    e.num_forwards += 1
+    return True
+
+
+cdef uint32_t run_forwards(engine_t* e, client_t* src, uint32_t first) noexcept nogil:
+    """Send on what the message in hand caused. Returns how many of those nobody received."""
+    cdef uint32_t i, lost = 0, internal = e.internal, last = e.num_forwards
+    cdef forward_t f
+    e.forward_depth += 1
+    for i in range(first, last):
+        f = e.forwards[i]           # a copy: the array moves when it grows
+        f.delivered = False
+        if e.forward_depth <= FORWARD_DEPTH_MAX:
+            f.run(e, src, &f)
+        lost += not f.delivered
+    e.forward_depth -= 1
+    e.num_forwards = first
+    e.internal = internal - lost
+    return lost
+
+
 cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) noexcept nogil:
     """Deliver msg to everybody in m. Returns how many received it. src is NULL for the server's own.
 
-    e.internal says how many of them are internal clients: they don't count as messages sent.
+    e.internal says how many of them are internal clients: they don't count as messages sent. m isn't valid any more.
     """
     cdef uint32_t i = 0, k, group, start, sent = 0
-    cdef uint32_t n = m.num_targets
+    cdef uint32_t n = m.num_targets, first = e.num_forwards
     e.internal = 0
     while i < n:
         group = m.targets[i].group
@@ -278,6 +305,8 @@ cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) no
                 sent += 1
                 break
         i += group
+    if unlikely(e.num_forwards != first):
+        sent -= run_forwards(e, src, first)
     return sent
 
 
@@ -288,7 +317,7 @@ cdef uint32_t deliver_as(engine_t* e, match_t* m, const char* shown, Py_ssize_t 
     """
     cdef match_t seen = m[0]
     cdef target_t t
-    cdef uint32_t i = 0, k, group, start, sent = 0
+    cdef uint32_t i = 0, k, group, start, sent = 0, first = e.num_forwards
     seen.subject = <char*>shown
     seen.subject_len = <uint32_t>n
     seen.hits = 0           # what prefixes there are carry the matched subject
@@ -303,6 +332,8 @@ cdef uint32_t deliver_as(engine_t* e, match_t* m, const char* shown, Py_ssize_t 
                 sent += 1
                 break
         i += group
+    if unlikely(e.num_forwards != first):
+        sent -= run_forwards(e, NULL, first)
     e.counters.out_msgs += sent - e.internal
     e.counters.out_bytes += (sent - e.internal) * msg.size
     return sent

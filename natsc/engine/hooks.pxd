@@ -1,5 +1,7 @@
 # The engine's calls into Python: per connection, per error and per traced line, never per message.
 
+from cpython.ref cimport PyObject
+
 from natsc.engine.types cimport client_t, engine_t
 
 # Which rule an operation broke; hooks.on_violation gets it.
@@ -28,3 +30,7 @@ cdef void hook_trace(engine_t* e, client_t* c, const char* arrow, const char* op
 cdef void hook_trace_payload(engine_t* e, client_t* c, const char* msg, Py_ssize_t n, Py_ssize_t hdr_len) noexcept with gil
 cdef void hook_trace_delivery(engine_t* e, client_t* c, const char* msg, Py_ssize_t n, Py_ssize_t size,
                               Py_ssize_t hdr_len) noexcept with gil
+cdef Py_ssize_t hook_requester(engine_t* e, client_t* c, PyObject* service, char* out, Py_ssize_t cap) noexcept with gil
+cdef PyObject* hook_service_begins(engine_t* e, client_t* c, PyObject* service, const char* hdr, Py_ssize_t n,
+                                   bint drawn, bint answered) noexcept with gil
+cdef void hook_service_ends(engine_t* e, PyObject* measured, client_t* responder, int how) noexcept with gil

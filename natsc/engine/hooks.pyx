@@ -5,6 +5,9 @@ None of them is called per message unless tracing is on. What a hook raises can'
 sys.unraisablehook, and the connection that it was about is refused or goes on as if the hook had said nothing.
 """
 
+from cpython.ref cimport Py_INCREF, PyObject
+from libc.string cimport memcpy
+
 from natsc.engine.types cimport client_t, engine_t
 
 
@@ -60,3 +63,30 @@ cdef void hook_trace_delivery(engine_t* e, client_t* c, const char* msg, Py_ssiz
     """n bytes of MSG or HMSG were written, of which the last size + 2 are payload and line end."""
     (<object>e.hooks).on_trace(<object>c.handle, "->>", as_bytes(msg, n - size - 4), None)
     (<object>e.hooks).on_payload(<object>c.handle, "->>", as_bytes(msg + n - size - 2, size), hdr_len)
+
+
+cdef Py_ssize_t hook_requester(engine_t* e, client_t* c, PyObject* service, char* out, Py_ssize_t cap) noexcept with gil:
+    """All about a requester, as JSON, for a service that it is shared with. Returns the length, 0 where it is too long."""
+    cdef bytes info = (<object>e.hooks).on_requester(<object>c.handle if c.handle != NULL else None, <object>service)
+    if len(info) > cap:
+        return 0
+    memcpy(out, <const char*>info, len(info))
+    return len(info)
+
+
+cdef PyObject* hook_service_begins(engine_t* e, client_t* c, PyObject* service, const char* hdr, Py_ssize_t n,
+                                   bint drawn, bint answered) noexcept with gil:
+    """A request whose latency may be told (drawn: will be). Returns what hook_service_ends is to get (a new reference), NULL for nothing."""
+    cdef object requester = <object>c.handle if c != NULL and c.handle != NULL else None
+    cdef object measured = (<object>e.hooks).on_service_begins(requester, <object>service, as_bytes(hdr, n), drawn, answered)
+    if measured is None:
+        return NULL
+    Py_INCREF(measured)
+    return <PyObject*>measured
+
+
+cdef void hook_service_ends(engine_t* e, PyObject* measured, client_t* responder, int how) noexcept with gil:
+    """A measured request was answered, or will not be: see service.pyx for how."""
+    (<object>e.hooks).on_service_ends(
+        <object>measured, <object>responder.handle if responder != NULL and responder.handle != NULL else None, how
+    )

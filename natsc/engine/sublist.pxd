@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from natsc.engine.types cimport client_t, engine_t, hash_bytes, likely, match_t, sub_t, sublist_t
+from natsc.engine.types cimport client_t, engine_t, hash_bytes, likely, match_t, sub_t, sublist_t, target_t
 from libc.string cimport memcmp
 
 ctypedef bint (*sub_visitor)(sub_t* s, void* ctx) noexcept nogil
@@ -14,9 +14,11 @@ cdef sub_t* sub_new(client_t* c, const char* sid, Py_ssize_t sid_len, const char
 cdef bint sublist_insert(sublist_t* sl, sub_t* s, const char* subject, Py_ssize_t n) noexcept nogil
 cdef void sublist_remove(sublist_t* sl, sub_t* s) noexcept nogil
 cdef bint sublist_match(sublist_t* sl, const char* subject, Py_ssize_t n, sub_visitor visit, void* ctx) noexcept nogil
+cdef void sublist_visit(sublist_t* sl, sub_visitor visit, void* ctx) noexcept nogil
 cdef bint sublist_has_match(sublist_t* sl, const char* subject, Py_ssize_t n) noexcept nogil
 cdef uint64_t sublist_nodes(sublist_t* sl) noexcept nogil
 cdef Py_ssize_t sub_subject(sub_t* s, char* out, Py_ssize_t cap) noexcept nogil
+cdef void build_prefix(target_t* t, const char* subject, Py_ssize_t n) noexcept nogil
 cdef bint cache_init(engine_t* e, int bits) noexcept nogil
 cdef void cache_free(engine_t* e) noexcept nogil
 cdef int cache_count(engine_t* e) noexcept nogil

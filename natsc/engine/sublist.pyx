@@ -15,10 +15,12 @@ Invariants
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from natsc.engine.types cimport client_t, engine_t, hash_bytes, match_t, node_t, sub_t, sublist_t, target_t
+from natsc.engine.transform cimport transform_apply
+from natsc.engine.types cimport (client_t, engine_t, hash_bytes, match_t, node_t, shadow_t, sub_t, sublist_t, target_t,
+                                 unlikely)
 
 cdef enum:
     CACHED_TARGETS_MAX = 1 << 18
@@ -346,6 +348,27 @@ cdef bint visit_subs(sub_t* s, sub_visitor visit, void* ctx) noexcept nogil:
     return True
 
 
+cdef void visit_below(node_t* n, sub_visitor visit, void* ctx) noexcept nogil:
+    cdef uint32_t i
+    visit_subs(n.subs, visit, ctx)
+    if n.pwc != NULL:
+        visit_below(n.pwc, visit, ctx)
+    if n.fwc != NULL:
+        visit_below(n.fwc, visit, ctx)
+    if n.cap == 0:
+        if n.children != NULL:
+            visit_below(<node_t*>n.children, visit, ctx)
+        return
+    for i in range(n.cap):
+        if (<node_t**>n.children)[i] != NULL:
+            visit_below((<node_t**>n.children)[i], visit, ctx)
+
+
+cdef void sublist_visit(sublist_t* sl, sub_visitor visit, void* ctx) noexcept nogil:
+    """Call visit for every subscription. It must leave this tree as it is. One call a level: for control, not for messages."""
+    visit_below(&sl.root, visit, ctx)
+
+
 cdef bint match_level(sublist_t* sl, node_t* n, const char* p, const char* end, sub_visitor visit,
                       void* ctx) noexcept nogil:
     """Visit what matches the tokens p..end below n. Recurses only into "*" children: at most one level a token."""
@@ -450,6 +473,37 @@ cdef void cache_free(engine_t* e) noexcept nogil:
     free(e.once.subject)
 
 
+cdef void build_prefix(target_t* t, const char* subject, Py_ssize_t n) noexcept nogil:
+    """Cache "HMSG <subject> <sid> " for t; it stays NULL where memory is out. A blank stands behind the subject."""
+    cdef sub_t* s = t.sub
+    cdef char* p = <char*>malloc(5 + n + 1 + s.sid_len + 1)
+    if p == NULL:
+        return
+    memcpy(p, b"HMSG ", 5)
+    memcpy(p + 5, subject, n + 1)
+    memcpy(p + 6 + n, s.text, s.sid_len)
+    p[6 + n + s.sid_len] = 32
+    t.prefix = p
+    t.prefix_len = <uint32_t>(7 + n + s.sid_len)
+
+
+cdef bint import_target(match_t* m, target_t* t) noexcept nogil:
+    """t leads to a shadow: make it lead to the origin, with the subject that it has there. False where memory is out."""
+    cdef shadow_t* shadow = t.sub.shadow
+    cdef char* here
+    cdef Py_ssize_t n
+    t.sub = shadow.origin
+    t.imported = True
+    if shadow.rule.here == NULL:
+        build_prefix(t, m.subject, m.subject_len)
+        return t.prefix != NULL
+    here = transform_apply(shadow.rule.here, NULL, m.subject, m.subject_len, &n)
+    if here != NULL:
+        build_prefix(t, here, n)
+    free(here)
+    return t.prefix != NULL
+
+
 cdef bint add_target(sub_t* s, void* ctx) noexcept nogil:
     cdef match_t* m = <match_t*>ctx
     cdef target_t* grown
@@ -465,6 +519,9 @@ cdef bint add_target(sub_t* s, void* ctx) noexcept nogil:
     grown.prefix = NULL
     grown.prefix_len = 0
     grown.group = 0
+    grown.imported = False
+    if unlikely(s.shadow != NULL) and s.shadow.sub == s and not import_target(m, grown):
+        return True         # memory is out: this one misses the message
     m.num_targets += 1
     return True
 

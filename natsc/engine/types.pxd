@@ -67,6 +67,7 @@ cdef enum:
     SPECIAL_REPLIES = 8     # allow_responses: remember reply subjects
     SPECIAL_TRACE = 16      # log every message
     SPECIAL_INTERNAL = 32   # no connection: client_t.on_msg takes the message
+    SPECIAL_LOCAL = 64      # internal, and its subscriptions have no shadows
 
 cdef struct counters_t:
     uint64_t in_msgs
@@ -74,12 +75,59 @@ cdef struct counters_t:
     uint64_t out_msgs
     uint64_t out_bytes
 
+# A token of a transform's result, or a run of them.
+cdef struct part_t:
+    int kind                # PART_*: see transform.pyx
+    int32_t token           # index of the subject's token that it is made of
+    int64_t number          # size, position or number of partitions
+    uint32_t len
+    uint32_t num_tokens     # partitions: of how many tokens; 0 = of the whole subject
+    int32_t* tokens
+    char* text              # a word, or the separator of a split
+
+# How literal subjects that match source become others. Wildcards and rest are resolved to indexes of tokens.
+cdef struct transform_t:
+    char* source            # with wildcards
+    uint32_t source_len
+    uint32_t num_parts
+    part_t* parts
+    int32_t rest            # index of the first token that ">" stands for; -1 = no ">"
+
+# A weighted destination of a mapping, and a mapping.
+cdef struct dest_t:
+    uint32_t upto           # chosen where a random number below 100 is less
+    transform_t* transform
+
+cdef struct mapping_t:
+    char* source
+    uint32_t source_len
+    uint32_t num_dests
+    dest_t* dests
+
+# A stream that an account imports: subscriptions in it that overlap `to` get a shadow in the source's tree.
+cdef struct stream_import_t:
+    account_t* source
+    char* subject           # in the source
+    uint32_t subject_len
+    char* to                # here
+    uint32_t to_len
+    transform_t* there      # from here to the source; NULL where both are the same
+    transform_t* here       # and back
+
+# What a subscription has in another account.
+cdef struct shadow_t:
+    sub_t* sub              # in the other account's tree
+    sub_t* origin           # the client's own
+    stream_import_t* rule
+    shadow_t* next          # the origin's next shadow
+
 # One subscription. It sits in its node's list and in its client's table of sids.
 cdef struct sub_t:
     client_t* client
     node_t* node            # where in the sublist; NULL once removed
     sub_t* next             # in the node's list; once removed, in the engine's list to free at end_turn
     sub_t* prev
+    shadow_t* shadow        # the first of its shadows; of a shadow, its own struct
     uint64_t max_msgs       # UNSUB <sid> <max>; 0 = no limit
     uint64_t delivered
     uint32_t queue_hash
@@ -116,6 +164,7 @@ cdef struct sublist_t:
 cdef struct target_t:
     sub_t* sub
     client_t* client
+    bint imported           # sub is the origin of a shadow: prefix is there from the start, with the subject as it is here
     char* prefix            # "HMSG <subject> <sid> ", built at the second use; MSG starts one byte later
     uint32_t prefix_len
     uint32_t group          # 0 = plain; in a group's first member the number of members, in the others 1
@@ -202,6 +251,13 @@ cdef struct outbuf_t:
 
 cdef struct account_t:
     sublist_t sublist
+    mapping_t* mappings     # of published subjects; NULL = none
+    uint32_t num_mappings
+    uint32_t num_stream_imports
+    stream_import_t* stream_imports     # NULL = none
+    char* json_name         # the name as a JSON string; the Account owns it
+    uint32_t json_name_len
+    char reply_prefix[12]   # "_R_.<six>." of responses to services that it exports; "" = none were imported yet
     counters_t counters
     uint64_t slow_consumers
     uint64_t total_conns
@@ -290,6 +346,47 @@ cdef struct watch_t:
     void (*changed)(engine_t* e, void* owner) noexcept nogil   # at the end of the turn; it may post a job, not deliver
     void* owner
 
+# A service that an account imports: what is published on the subject that `client` listens to goes to another account.
+cdef struct service_t:
+    engine_t* e
+    account_t* account      # the importer
+    account_t* dest         # the exporter
+    client_t* client        # internal, in the importer
+    transform_t* transform  # NULL: to `to`, or where that is NULL too, to the subject that was published
+    char* to
+    uint32_t to_len
+    bint many               # a request may get many responses (stream, chunked)
+    bint share              # tell the responder all about the requester
+    uint64_t threshold_ns   # how long a response is waited for
+    int32_t sampling        # latency: -1 = never measured, 0 = as headers say, else percent
+    PyObject* handle        # the ServiceImport that owns this struct (borrowed)
+    response_t* first       # responses waited for, the longest first
+    response_t* last
+    uint32_t num_responses
+    timer_node_t timer
+
+# A response that is waited for: what is published on subject, in the exporter's account, goes to `to` in the importer's.
+cdef struct response_t:
+    uint64_t hash
+    response_t* chain       # of the hash table
+    response_t* next        # of the service, later ones
+    response_t* prev
+    service_t* service
+    account_t* account      # of the requester
+    account_t* dest         # of the responder
+    uint64_t time_ns
+    PyObject* measured      # latency: what Python remembers of the request (owned); NULL = not sampled
+    uint32_t subject_len
+    uint32_t to_len
+    char text[1]            # subject, then to
+
+# A message that a delivery sends on to another account: a service's request or response. Slices as in msg_t.
+cdef struct forward_t:
+    void (*run)(engine_t* e, client_t* src, forward_t* f) noexcept nogil  # sets delivered
+    void* owner
+    msg_t msg
+    bint delivered
+
 cdef struct pool_t:
     void* free_lists[16]    # by size class: 4 KiB << class
     Py_ssize_t bytes        # held in the free lists
@@ -316,6 +413,13 @@ cdef struct engine_t:
     job_t* last_job
     uint32_t internal       # of the receivers of the message in hand, how many are internal
     bint declined           # on_msg says by this that the message isn't for it: it counts as not delivered
+    forward_t* forwards     # caused by the message in hand and not run yet
+    uint32_t num_forwards
+    uint32_t cap_forwards
+    uint32_t forward_depth  # how many accounts the message in hand has crossed
+    response_t** responses  # by hash of the subject
+    uint32_t num_responses
+    uint32_t cap_responses
     client_t* stalled_on    # set by deliver: the publisher should wait for this client
     pool_t pool
     timer_heap_t timers

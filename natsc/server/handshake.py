@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc._core import Client
+    from natsc.imports import ServiceImport
+    from natsc.server.services import Measured
     from natsc.auth.users import Grant
     from natsc.server.server import Server
 
@@ -323,6 +325,28 @@ class Handshake:
         """Something about a client that is to be logged; what is a name that natsc/engine gives."""
         level, line = _ERROR_LINES[what](client, detail, first, second)
         self.server.log_client(client, level, line)
+
+    # Services of other accounts
+
+    def on_requester(self, client: Client | None, service: ServiceImport) -> bytes:
+        """What a responder is told of a requester that shares it."""
+        from natsc.server import services
+
+        return services.requester(self.server, client, service)
+
+    def on_service_begins(
+        self, client: Client | None, service: ServiceImport, header: bytes, drawn: bool, answered: bool
+    ) -> Measured | None:
+        """A request to a service whose latency may be told."""
+        from natsc.server import services
+
+        return services.begins(self.server, client, service, header, drawn, answered)
+
+    def on_service_ends(self, measured: Measured, client: Client | None, how: int) -> None:
+        """The end of one that on_service_begins returned something for."""
+        from natsc.server import services
+
+        services.ends(measured, client, how)
 
     # Tracing
 

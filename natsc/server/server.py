@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 GLOBAL_ACCOUNT = "$G"
 SYSTEM_ACCOUNT = "$SYS"
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 THROTTLING_REPORT = 1.0  # seconds between two log lines about refused TLS handshakes
 
 
@@ -176,6 +177,12 @@ class Server:
             account.limits = limits
             if limits is not None:
                 account.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
+        if any(account.imports for account in self.engine.accounts()) or any(
+            configured.imports or configured.mappings for configured in opts.accounts or ()
+        ):
+            from natsc.server import imports
+
+            imports.tie(self, opts.accounts)
         before = self._accounts
         self._accounts = {GLOBAL_ACCOUNT, *(configured.name for configured in self.configured_accounts())}
         if self.system_account_name:
@@ -216,6 +223,10 @@ class Server:
     def account(self, name: str) -> Account:
         """The engine's account of that name."""
         return self.engine.account(name)
+
+    def event_id(self) -> str:
+        """A new id for an event, as nats-server's: 22 letters and digits."""
+        return "".join(_LETTERS[byte % 62] for byte in os.urandom(22))
 
     def refresh_info(self) -> None:
         """Makes INFO from what is known now. client_advertise counts once the server listens.

@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[2]
 ROWS = (
     ("natsc.engine.types natsc.engine.close natsc.engine.random natsc.engine", "natsc.errors", "natsc.oserrors"),
     ("natsc.engine.buffer", "natsc.engine.subject", "natsc.engine.timers", "natsc.engine.hooks"),
+    ("natsc.engine.transform",),
     ("natsc.engine.parser", "natsc.engine.sublist"),
-    ("natsc.engine.permissions", "natsc.engine.tail"),
+    ("natsc.engine.permissions", "natsc.engine.tail", "natsc.engine.shadow"),
     ("natsc.engine.account",),
     ("natsc.engine.deliver",),
-    ("natsc.engine.client",),
+    ("natsc.engine.client", "natsc.engine.service"),
     (
         "natsc.jetstream",
         "natsc.jetstream.bell",
@@ -40,6 +41,7 @@ ROWS = (
     ),
     ("natsc.jetstream.memstore", "natsc.jetstream.archive", "natsc.jetstream.store natsc.jetstream.filestore natsc.jetstream.storefile"),
     ("natsc._core",),
+    ("natsc.imports",),
     ("natsc.jetstream.outbox",),
     ("natsc.jetstream.stream",),
     ("natsc.jetstream.consumer_acks", "natsc.jetstream.intake"),
