@@ -1,3 +1,5 @@
+"""Types of natsc/imports.pyx, where everything is described."""
+
 from typing import Any
 
 from natsc._core import Engine

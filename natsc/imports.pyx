@@ -5,6 +5,7 @@ as a whole. The engine's side is in engine/shadow.pyx (streams), engine/service.
 (mappings).
 """
 
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
@@ -29,10 +30,11 @@ cdef char* copy_text(bytes text) except NULL:
     return p
 
 
+@cython.no_gc_clear     # __dealloc__ needs engine and client
 cdef class ServiceImport:
     """A service that an account imports. exported: the subject of its export; latency: what its latency is told for, or None.
 
-    It works until close(), which waits for no response any more.
+    It works until close() or until it is dropped; then no response is waited for any more.
     """
     cdef service_t s
     cdef Engine engine
@@ -77,6 +79,8 @@ cdef class ServiceImport:
             raise ValueError(f"invalid subject {subject!r}")
 
     def __dealloc__(self):
+        if self.client is not None:
+            self.close()
         free(self.s.to)
 
     @property
@@ -110,6 +114,7 @@ cdef class Replies:
         detach(&self.engine.e, self.client.c)
 
 
+@cython.no_gc_clear     # shadows are taken out of the sources' trees to the very end
 cdef class StreamImports:
     """The streams that an account imports.
 
@@ -118,7 +123,7 @@ cdef class StreamImports:
     """
     cdef stream_import_t* items
     cdef uint32_t count
-    cdef list kept              # what items point into
+    cdef tuple kept             # what items point into
 
     def __init__(self, list items):
         cdef stream_import_t* item
@@ -126,7 +131,7 @@ cdef class StreamImports:
         cdef Transform there
         cdef Transform here
         cdef bytes subject, to
-        self.kept = []
+        kept = []
         self.items = <stream_import_t*>calloc(max(len(items), 1), sizeof(stream_import_t))
         if self.items == NULL:
             raise MemoryError
@@ -142,7 +147,8 @@ cdef class StreamImports:
             item.to_len = <uint32_t>len(to)
             item.there = &there.t if there is not None else NULL
             item.here = &here.t if here is not None else NULL
-            self.kept.append((source, subject, to, there, here))
+            kept.append((source, subject, to, there, here))
+        self.kept = tuple(kept)
 
     def __dealloc__(self):
         free(self.items)
@@ -166,9 +172,10 @@ cdef bint unshadow_one(sub_t* s, void* ctx) noexcept nogil:
 
 
 def set_streams(Engine engine not None, Account account not None, StreamImports streams) -> None:
-    """What the account imports from now on, for subscriptions that exist too; None = nothing. The caller keeps streams."""
+    """What the account imports from now on, for subscriptions that exist too; None = nothing."""
     if account.a.stream_imports != NULL:
         sublist_visit(&account.a.sublist, unshadow_one, &engine.e)
+    account.kept_streams = streams
     account.a.num_stream_imports = streams.count if streams is not None else 0
     account.a.stream_imports = streams.items if account.a.num_stream_imports else NULL
     if account.a.stream_imports != NULL:
@@ -176,6 +183,7 @@ def set_streams(Engine engine not None, Account account not None, StreamImports 
 
 
 def set_mappings(Account account not None, Mappings mappings) -> None:
-    """How the subjects that the account's clients publish to are mapped; None = not. The caller keeps mappings."""
+    """How the subjects that the account's clients publish to are mapped; None = not."""
+    account.kept_mappings = mappings
     account.a.num_mappings = mappings.count if mappings is not None else 0
     account.a.mappings = mappings.items if account.a.num_mappings else NULL

@@ -8,6 +8,8 @@ cdef class Account:
     cdef account_t a
     cdef readonly str name
     cdef bytes json_name            # a.json_name points into it
+    cdef object kept_streams        # what a.stream_imports and a.mappings point into
+    cdef object kept_mappings
     cdef public object imports      # what it imports (natsc.server.imports.Imports), or None
     cdef public object replies      # natsc.imports.Replies, once a service is imported from it or by it
     cdef public object limits       # configured limits (natsc.config), or None

@@ -4,6 +4,7 @@ Invariant: a removed subscription leaves the tree at once, but its memory only a
 that is being delivered may point at it. The same goes for clients.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
@@ -26,6 +27,7 @@ from _json import encode_basestring_ascii
 cdef sub_t* DELETED = <sub_t*>1     # a slot of a sid table that probing passes over
 
 
+@cython.no_gc_clear     # its clients' subscriptions point into what it keeps until they are gone
 cdef class Account:
     """One account. Engine.account makes it; counters are totals since then, in messages and bytes."""
 

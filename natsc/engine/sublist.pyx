@@ -208,6 +208,8 @@ cdef void free_below(node_t* n) noexcept nogil:
         while n.subs != NULL:
             s = n.subs
             n.subs = s.next
+            if s.shadow != NULL and s.shadow.sub == s:
+                free(s.shadow)
             free(s)
         if n.cap:
             free(n.children)

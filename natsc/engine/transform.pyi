@@ -1,3 +1,5 @@
+"""Types of natsc/engine/transform.pyx, where everything is described."""
+
 from typing import Any
 
 class Transform:

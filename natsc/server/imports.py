@@ -26,9 +26,7 @@ class Imports:
 
     def __init__(self, signature: tuple[Any, ...]) -> None:
         self.signature = signature
-        self.streams: Any = None  # natsc.imports.StreamImports
         self.services: list[Any] = []  # natsc.imports.ServiceImport
-        self.mappings: Any = None  # natsc.engine.transform.Mappings
 
 
 def tie(server: Server, accounts: list[options.Account]) -> None:
@@ -67,20 +65,17 @@ def _tie_account(
 ) -> None:
     from natsc import imports
 
-    made = account.imports
     if configured.mappings:
-        made.mappings = _mappings(configured.mappings, server.options.cluster.name)
-        imports.set_mappings(account, made.mappings)
+        imports.set_mappings(account, _mappings(configured.mappings, server.options.cluster.name))
     streams = []
     for entry in configured.imports:
         if entry.service:
             exported = by_name[entry.account]
-            made.services.append(_service(server, account, entry, exported))
+            account.imports.services.append(_service(server, account, entry, exported))
         else:
             streams.append(_stream(server.account(entry.account), entry))
     if streams:
-        made.streams = imports.StreamImports(streams)
-        imports.set_streams(server.engine, account, made.streams)
+        imports.set_streams(server.engine, account, imports.StreamImports(streams))
 
 
 def _mappings(configured: dict[str, list[options.MapDest]], cluster: str) -> Any:
