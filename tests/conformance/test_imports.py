@@ -108,7 +108,13 @@ class TestStreams:
 
     @pytest.mark.parametrize(
         ("listened", "published"),
-        [("news.>", "news.x"), ("from.a.news.x", "news.y"), ("turned.1.*", "pair.1.2"), ("one", "one"), ("from.a", "one")],
+        [
+            ("news.>", "news.x"),
+            ("from.a.news.x", "news.y"),
+            ("turned.1.*", "pair.1.2"),
+            ("one", "one"),
+            ("from.a", "one"),
+        ],
     )
     def test_what_is_not_listened_to_does_not_arrive(self, login, listened, published):
         listener = login("b").sub(listened)
