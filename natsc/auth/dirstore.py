@@ -1,4 +1,4 @@
-"""Account JWTs in a directory, as nats-server lays them out: <directory>/<last two characters>/<account>.jwt.
+"""Account JWTs in a directory, as nats-server lays them out: <directory>/<account>.jwt.
 
 So a directory can go from one server to the other. What is in it is known by the hash of each file; their exclusive or
 says whether two stores hold the same. A full store (of a `full` resolver) takes no more than `limit` accounts; a cache
@@ -96,7 +96,6 @@ class DirStore:
         elif self._limit and len(self._entries) >= self._limit:
             self._make_room()
         try:
-            os.makedirs(os.path.dirname(path), _DIRECTORY_MODE, exist_ok=True)
             _write(path, token)
         except OSError as error:
             raise StoreError(str(error)) from None
@@ -201,18 +200,14 @@ class DirStore:
 
     def _files(self) -> Iterator[tuple[str, str]]:
         """(account, path) of the files, in order."""
-        for directory, subdirectories, names in os.walk(self.directory):
-            subdirectories.sort()
-            for name in sorted(names):
-                key = name.removesuffix(_SUFFIX)
-                if key != name and keys.is_public_key(key, keys.PREFIX_ACCOUNT):
-                    yield key, os.path.join(directory, name)
+        for name in sorted(os.listdir(self.directory)):
+            key = name.removesuffix(_SUFFIX)
+            if key != name and keys.is_public_key(key, keys.PREFIX_ACCOUNT):
+                yield key, os.path.join(self.directory, name)
 
     def _path(self, key: str) -> str:
         """Where an account's JWT is; "" for what is no key."""
-        if not keys.is_public_key(key):
-            return ""
-        return os.path.join(self.directory, key[-2:], key + _SUFFIX)
+        return os.path.join(self.directory, key + _SUFFIX) if keys.is_public_key(key) else ""
 
     def _make_room(self) -> None:
         if not self._evict:

@@ -16,6 +16,7 @@ PREFIX_USER = 20 << 3  # U
 PREFIX_CURVE = 23 << 3  # X
 
 _PUBLIC = frozenset((PREFIX_SERVER, PREFIX_CLUSTER, PREFIX_OPERATOR, PREFIX_ACCOUNT, PREFIX_USER, PREFIX_CURVE))
+_PUBLIC_BYTES = 33  # prefix and key
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _DIGITS = {char: value for value, char in enumerate(_BASE32)}
 
@@ -55,7 +56,7 @@ def _encode(raw: bytes) -> str:
 def is_public_key(text: str, prefix: int | None = None) -> bool:
     """A public key of any kind, or of the kind that `prefix` says."""
     raw = _decode(text)
-    if raw is None or len(raw) < 1:
+    if raw is None or len(raw) != _PUBLIC_BYTES:
         return False
     return raw[0] in _PUBLIC if prefix is None else raw[0] == prefix
 
@@ -63,15 +64,12 @@ def is_public_key(text: str, prefix: int | None = None) -> bool:
 def public_key_bytes(text: str) -> bytes | None:
     """The key inside a public nkey."""
     raw = _decode(text)
-    return raw[1:] if raw is not None and raw[0] in _PUBLIC else None
+    return raw[1:] if raw is not None and len(raw) == _PUBLIC_BYTES and raw[0] in _PUBLIC else None
 
 
 def is_user_seed(text: str) -> bool:
-    raw = _decode(text)
-    if raw is None or len(raw) < 2:
-        return False
-    kind = (raw[0] & 7) << 5 | (raw[1] & 0xF8) >> 3
-    return raw[0] & 0xF8 == PREFIX_SEED and kind == PREFIX_USER
+    decoded = decode_seed(text)
+    return decoded is not None and decoded[0] == PREFIX_USER
 
 
 def _decode(text: str) -> bytes | None:
