@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 
 from natsc.config.gotext import quote
-from natsc.config.values import is_valid_subject
+from natsc.config.subjects import is_valid_subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from natsc.config.subject_mapping import (
     transform_error,
     untokenize,
 )
-from natsc.config.values import Report, is_valid_literal, is_valid_subject
+from natsc.config.subjects import is_valid_literal, is_valid_subject
+from natsc.config.values import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,14 +11,13 @@ from natsc.config.directives_auth import apply_default_permissions, names_in_use
 from natsc.config.errors import Finding
 from natsc.config.gotext import GoError, atoi, format_value, quote, quote_value, type_name, wrap_int32
 from natsc.config.options import GLOBAL_ACCOUNT, Account, JetStreamAccountLimits, MapDest, unlimited_jetstream
+from natsc.config.subjects import is_valid_literal, is_valid_subject
 from natsc.config.values import (
     Last,
     Report,
     as_int,
     as_map,
     as_str,
-    is_valid_literal,
-    is_valid_subject,
     recovers,
 )
 

@@ -17,6 +17,7 @@ from natsc.config.options import (
     SubjectPermission,
     User,
 )
+from natsc.config.subjects import is_valid_subject
 from natsc.config.values import (
     Last,
     Report,
@@ -25,7 +26,6 @@ from natsc.config.values import (
     as_map,
     as_str,
     dereference,
-    is_valid_subject,
     recovers,
     seconds,
     string_array,

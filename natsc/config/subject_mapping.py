@@ -6,7 +6,7 @@ Destinations may use `$1`, `{{wildcard(1)}}` and the other functions in `_FUNCTI
 from __future__ import annotations
 
 from natsc.config.gotext import GoError, atoi, quote
-from natsc.config.values import is_valid_subject
+from natsc.config.subjects import is_valid_subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

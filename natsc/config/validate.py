@@ -221,7 +221,7 @@ def _jetstream(opts: Options) -> None:
         _default_domains(opts)
     domain = opts.jetstream_domain
     if domain:
-        from natsc.config.values import is_valid_subject
+        from natsc.config.subjects import is_valid_subject
 
         subject = f"$JS.{domain}.API.>"
         if not is_valid_subject(subject):
@@ -255,7 +255,7 @@ def _default_domains(opts: Options) -> None:
                 raise ConfigError(f"in non operator mode, {what}")
             if accounts[name].jetstream is not None and domain:
                 raise ConfigError(f"default_js_domain contains account name {quote(name)} with enabled JetStream")
-    from natsc.config.values import is_valid_subject
+    from natsc.config.subjects import is_valid_subject
 
     system = opts.system_account or SYSTEM_ACCOUNT
     for name, domain in domains.items():

@@ -16,7 +16,7 @@ from natsc.config.parser import Token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -200,25 +200,3 @@ def string_array(what: str, token: Token | None, last: Last, value: Any, report:
         else:
             report.error(at, f"error parsing {what}: unsupported type in array {type_name(bare)}")
     return found
-
-
-_SUBJECT_SPACE = frozenset(" \t\n\r\f")
-
-
-def is_valid_subject(subject: str) -> bool:
-    """Tokens between dots aren't empty and hold no space; `>` only as the last one."""
-    if not subject:
-        return False
-    tokens = subject.split(".")
-    if not all(tokens) or not _SUBJECT_SPACE.isdisjoint(subject):
-        return False
-    return ">" not in tokens[:-1]
-
-
-def is_valid_literal(subject: str) -> bool:
-    """A valid subject without wildcards."""
-    return is_valid_subject(subject) and not _has_wildcard(subject.split("."))
-
-
-def _has_wildcard(tokens: Iterable[str]) -> bool:
-    return any(token in ("*", ">") for token in tokens)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
-from natsc.jetstream import advisories
-from natsc.jetstream import api_errors as errors
-from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.failpoint import here as failpoint
-from natsc.jetstream.limits import AccountLimits
-from natsc.jetstream.memstore import MemStore
+from natsc.jetstream.names import MEMORY, random_name, raw, short_hash
+from natsc.jetstream.quota import AccountLimits
 from natsc.jetstream.stream import Usage
-from natsc.jetstream.stream_config import FILE, MEMORY, StreamConfig
-from natsc.jetstream.streams import ManagedStream, raw, short_hash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +15,8 @@ if TYPE_CHECKING:
     from natsc.engine.account import Account
     from natsc.jetstream.restore import Restore
     from natsc.jetstream.service import JetStream
-
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
-def random_name(length: int) -> str:
-    return "".join(_DIGITS[byte % 62] for byte in os.urandom(length))
+    from natsc.jetstream.stream_config import StreamConfig
+    from natsc.jetstream.streams import ManagedStream
 
 
 class AccountJetStream:
@@ -82,11 +71,11 @@ class AccountJetStream:
 
     @property
     def memory_reserved(self) -> int:
-        return self.service.reserved(MEMORY)
+        return self.service.reserved(in_memory=True)
 
     @property
     def storage_reserved(self) -> int:
-        return self.service.reserved(FILE)
+        return self.service.reserved(in_memory=False)
 
     def now(self) -> int:
         return self.clock.wall_ns()
@@ -109,7 +98,9 @@ class AccountJetStream:
 
     def create_stream(self, config: StreamConfig) -> ManagedStream:
         if config.name in self.restoring:
-            raise ApiError(errors.STREAM_NAME_EXIST)
+            from natsc.jetstream import api_errors as errors
+
+            raise errors.ApiError(errors.STREAM_NAME_EXIST)
         stream = self.open_stream(config, self.now())
         failpoint("stream.made")
         if config.first_seq > 0:
@@ -125,6 +116,8 @@ class AccountJetStream:
 
     def tell_made(self, name: str) -> None:
         """There is a new stream."""
+        from natsc.jetstream import advisories
+
         self.announce(lambda: advisories.stream_action(self, name, advisories.CREATE))
         for other in self.streams():
             if other.sourcing is not None:
@@ -132,6 +125,9 @@ class AccountJetStream:
 
     def open_stream(self, config: StreamConfig, created: int, *, listed: bool = True) -> ManagedStream:
         """A stream over its store, with what that holds. It doesn't receive yet. Not listed, nobody finds it yet."""
+        from natsc.jetstream.memstore import MemStore
+        from natsc.jetstream.streams import ManagedStream
+
         if config.storage == MEMORY:
             store: Any = MemStore()
         else:
@@ -199,7 +195,9 @@ class AccountJetStream:
 
     def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
         if config.name in self.restoring:
-            raise ApiError(errors.STREAM_NAME_EXIST_RESTORE_FAILED)
+            from natsc.jetstream import api_errors as errors
+
+            raise errors.ApiError(errors.STREAM_NAME_EXIST_RESTORE_FAILED)
         from natsc.jetstream.restore import Restore as Begun
 
         restore = self.restoring[config.name] = Begun(self, config, client)

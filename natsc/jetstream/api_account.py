@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from natsc.jetstream.limits import AccountLimits, reserved_bytes, tier_name
+from natsc.jetstream.limits import reserved_bytes, tier_name
+from natsc.jetstream.quota import AccountLimits
 from natsc.jetstream.versioning import API_LEVEL
 
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from natsc.config.subject_mapping import collide
-from natsc.config.values import is_valid_literal
+from natsc.config.subjects import is_valid_literal
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError, api_error
 from natsc.jetstream.api_request import (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from natsc.jetstream.consumer_config import ConsumerConfig, ConsumerState
-    from natsc.jetstream.limits import AccountLimits, ServerLimits
+    from natsc.jetstream.quota import AccountLimits, ServerLimits
     from natsc.jetstream.stream_config import SourceInfo, StoredMessage, StreamConfig, StreamState
 
     class SnapshotRequest(Protocol):

@@ -6,7 +6,7 @@ import re
 
 from natsc.config.gotext import GoError, atoi
 from natsc.config.subject_mapping import collide, has_wildcard, is_subset
-from natsc.config.values import is_valid_subject
+from natsc.config.subjects import is_valid_subject
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError, api_error
 from natsc.jetstream.consumer_config import (
@@ -24,7 +24,8 @@ from natsc.jetstream.consumer_config import (
     PRIORITY_PINNED,
     ConsumerConfig,
 )
-from natsc.jetstream.limits import AccountLimits, ServerLimits, select_limits
+from natsc.jetstream.limits import select_limits
+from natsc.jetstream.quota import AccountLimits, ServerLimits
 from natsc.jetstream.stream_check import DESCRIPTION_MAX, METADATA_MAX, NAME_MAX, is_valid_name, metadata_size, size_of
 from natsc.jetstream.stream_config import LIMITS, WORK_QUEUE, StreamConfig
 from natsc.jetstream.versioning import copy_required_level

@@ -13,76 +13,13 @@ from natsc.jetstream.api_errors import (
     STORAGE_RESOURCES_EXCEEDED,
     ApiError,
 )
+from natsc.jetstream.quota import INT64_MAX
 from natsc.jetstream.stream_config import FILE, MEMORY, StreamConfig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from natsc.jetstream.backend import Backend
-
-_INT64_MAX = (1 << 63) - 1
-
-
-class AccountLimits:
-    """The limits of one account, or of one tier of it. Sizes in bytes."""
-
-    __slots__ = (
-        "max_ack_pending", "max_bytes_required", "max_consumers", "max_memory", "max_storage", "max_streams",
-        "memory_max_stream_bytes", "storage_max_stream_bytes",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        max_memory: int = -1,
-        max_storage: int = -1,
-        max_streams: int = -1,
-        max_consumers: int = -1,
-        max_ack_pending: int = -1,
-        memory_max_stream_bytes: int = -1,
-        storage_max_stream_bytes: int = -1,
-        max_bytes_required: bool = False,
-    ) -> None:
-        self.max_memory = max_memory
-        self.max_storage = max_storage
-        self.max_streams = max_streams
-        self.max_consumers = max_consumers
-        self.max_ack_pending = max_ack_pending
-        self.memory_max_stream_bytes = memory_max_stream_bytes
-        self.storage_max_stream_bytes = storage_max_stream_bytes
-        self.max_bytes_required = max_bytes_required
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "max_memory": self.max_memory,
-            "max_storage": self.max_storage,
-            "max_streams": self.max_streams,
-            "max_consumers": self.max_consumers,
-            "max_ack_pending": self.max_ack_pending,
-            "memory_max_stream_bytes": self.memory_max_stream_bytes,
-            "storage_max_stream_bytes": self.storage_max_stream_bytes,
-            "max_bytes_required": self.max_bytes_required,
-        }
-
-
-class ServerLimits:
-    """What the server's own configuration limits; 0 means no limit. `duplicates` in ns, sizes in bytes."""
-
-    __slots__ = ("duplicates", "max_ack_pending", "max_batch", "max_memory", "max_storage")
-
-    def __init__(
-        self,
-        max_memory: int = _INT64_MAX,
-        max_storage: int = _INT64_MAX,
-        max_ack_pending: int = 0,
-        max_batch: int = 0,
-        duplicates: int = 0,
-    ) -> None:
-        self.max_memory = max_memory
-        self.max_storage = max_storage
-        self.max_ack_pending = max_ack_pending
-        self.max_batch = max_batch
-        self.duplicates = duplicates
+    from natsc.jetstream.quota import AccountLimits
 
 
 def tier_name(replicas: int) -> str:
@@ -132,14 +69,14 @@ def reserved_by_others(backend: Backend, tier: str, config: StreamConfig) -> int
             continue
         if not tier or tier_name(other.num_replicas) == tier_name(config.num_replicas):
             total += account_bytes(tier, other.num_replicas, other.max_bytes)
-    return min(total, _INT64_MAX)
+    return min(total, INT64_MAX)
 
 
 def account_bytes(tier: str, replicas: int, size: int) -> int:
     """What `size` bytes a replica count against the account: without tiers, each replica does."""
     if size <= 0:
         return 0
-    return min(size * replicas, _INT64_MAX) if not tier and replicas > 1 else size
+    return min(size * replicas, INT64_MAX) if not tier and replicas > 1 else size
 
 
 def check_limits(backend: Backend, limits: AccountLimits, tier: str, config: StreamConfig, reserved: int) -> None:

@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 
 from natsc.config.gotext import GoError, parse_duration
 from natsc.config.subject_mapping import collide
-from natsc.config.values import is_valid_literal
+from natsc.config.subjects import is_valid_literal
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream import rare
 from natsc.jetstream.api_errors import ApiError

@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import os
 
-from natsc.jetstream import api
 from natsc.jetstream.account import AccountJetStream
-from natsc.jetstream.api_messages import direct_get
-from natsc.jetstream.api_request import Request
 from natsc.jetstream.backend import StoreError
-from natsc.jetstream.limits import AccountLimits, ServerLimits
+from natsc.jetstream.names import MEMORY, short_hash, text
 from natsc.jetstream.outbox import Outbox
-from natsc.jetstream.recovery import recover
+from natsc.jetstream.quota import AccountLimits, ServerLimits
 from natsc.jetstream.stream import Usage
-from natsc.jetstream.stream_config import FILE, MEMORY
-from natsc.jetstream.streams import short_hash, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +99,8 @@ class JetStream:
         self.configure_accounts()
         if os.path.exists(os.path.join(self.store_dir, "natsc")):
             try:
+                from natsc.jetstream.recovery import recover
+
                 self.open_store()
                 recover(self)
             except StoreError as error:
@@ -180,6 +177,7 @@ class JetStream:
             return
 
         def answer(received: Received) -> None:
+            from natsc.jetstream.api_request import Request
             from natsc.jetstream.api_system import dispatch_system
 
             reply = dispatch_system(Request(text(received.subject), received.payload), self.purge_account)
@@ -288,6 +286,9 @@ class JetStream:
 
     def _on_request(self, backend: AccountJetStream, received: Received) -> None:
         """A request to the API. Its answer waits for the disk: what it tells of may have been written just now."""
+        from natsc.jetstream import api
+        from natsc.jetstream.api_request import Request
+
         client = _client_info(backend, received.client)
         subject = text(received.subject)
         if self.domain and subject.startswith(f"$JS.{self.domain}.API."):
@@ -320,6 +321,9 @@ class JetStream:
             named = backend.stream(name)
             if received.reply is None or (named is not stream and named is not None and named.config.allow_direct):
                 return
+            from natsc.jetstream.api_messages import direct_get
+            from natsc.jetstream.api_request import Request
+
             key = text(received.subject)[_PREFIX + len(name) + 1 :]
             request = Request(text(received.subject), received.payload, received.headers or b"")
             for reply in direct_get(stream, request, key, backend):
@@ -335,14 +339,10 @@ class JetStream:
 
     # Figures
 
-    def reserved(self, storage: str) -> int:
-        """Bytes that all streams of a kind of storage have reserved."""
-        return sum(
-            stream.config.max_bytes
-            for backend in self.accounts.values()
-            for stream in backend.streams()
-            if stream.config.storage == storage and stream.config.max_bytes > 0
-        )
+    def reserved(self, *, in_memory: bool) -> int:
+        """Bytes that all streams in memory, or all in files, have reserved."""
+        configs = [stream.config for backend in self.accounts.values() for stream in backend.streams()]
+        return sum(max(c.max_bytes, 0) for c in configs if (c.storage == MEMORY) == in_memory)
 
     def figures(self) -> dict[str, Any]:
         """The server's JetStream statistics, as monitoring shows them."""
@@ -350,8 +350,8 @@ class JetStream:
         return {
             "memory": self.space.memory,
             "storage": self.space.storage,
-            "reserved_memory": self.reserved(MEMORY),
-            "reserved_storage": self.reserved(FILE),
+            "reserved_memory": self.reserved(in_memory=True),
+            "reserved_storage": self.reserved(in_memory=False),
             "accounts": len(enabled),
             "ha_assets": 0,
             "api": {"level": 5, "total": self.api_total, "errors": self.api_errors},

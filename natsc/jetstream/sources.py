@@ -22,11 +22,10 @@ from natsc.jetstream.consumer_config import (
     ConsumerConfig,
     CreateConsumerRequest,
 )
-from natsc.jetstream.gotime import Time
 from natsc.jetstream.intake import Intake, last_source_header
+from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
 from natsc.jetstream.stream_config import FILE, SourceInfo, StreamConfig, StreamSource
-from natsc.jetstream.streams import raw, short_hash, text
 from natsc.jetstream.transform import Transform
 from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER
 

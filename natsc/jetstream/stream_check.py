@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from natsc.config.gotext import format_duration, quote
 from natsc.config.subject_mapping import collide, is_subset, mapping_error, transform_error
-from natsc.config.values import is_valid_literal, is_valid_subject
+from natsc.config.subjects import is_valid_literal, is_valid_subject
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.limits import select_limits

@@ -6,6 +6,7 @@ on the wire.
 
 from __future__ import annotations
 
+from natsc.jetstream import names
 from natsc.jetstream.gotime import Time, format_time
 from natsc.jetstream.schema import (
     BOOL,
@@ -30,11 +31,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from natsc.jetstream.api_errors import ApiError
 
 LIMITS, INTEREST, WORK_QUEUE = "limits", "interest", "workqueue"
 OLD, NEW = "old", "new"
-FILE, MEMORY = "file", "memory"
+FILE, MEMORY = names.FILE, names.MEMORY
 ASYNC = "async"
 
 

@@ -14,6 +14,7 @@ from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.gotime import ZERO, Time, format_time
 from natsc.jetstream.layout import stream_name
+from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
 from natsc.jetstream.stream import Stream, consumers_told_deleted, consumers_told_shutdown
 from natsc.jetstream.stream_config import FILE, SourceInfo, StoredMessage, StreamConfig, StreamState
@@ -37,14 +38,6 @@ CONSUMER_KEY = b"config/"
 def stream_key(account: str, stream: str) -> bytes:
     """Where a stream's configuration is in the store's meta database."""
     return b"stream/" + stream_name(account, stream)
-
-
-def text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 class ManagedStream(Stream):
@@ -509,11 +502,3 @@ class ManagedStream(Stream):
 def identity(created: int) -> str:
     """Eight characters that tell a stream from an earlier one of its name: a hash of when it was made."""
     return short_hash(format_time(created))
-
-
-def short_hash(name: str) -> str:
-    """The reference's hash of names: eight digits or letters."""
-    from hashlib import sha256
-
-    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-    return "".join(digits[byte % 62] for byte in sha256(name.encode()).digest()[:8])

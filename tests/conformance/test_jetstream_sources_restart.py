@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from natsc.jetstream.api import PREFIX
-from natsc.jetstream.streams import short_hash
+from natsc.jetstream.names import short_hash
 from tests.conformance.harness import KINDS, Server
 from tests.jetstream.client import Client
 

@@ -10,7 +10,8 @@ from natsc.jetstream.advisories import CREATE, DELETE, MODIFY, consumer_action, 
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.consumer_config import ConsumerConfig, ConsumerState, SequenceInfo
 from natsc.jetstream.gotime import ZERO, Time
-from natsc.jetstream.limits import AccountLimits, ServerLimits, tier_name
+from natsc.jetstream.limits import tier_name
+from natsc.jetstream.quota import AccountLimits, ServerLimits
 from natsc.jetstream.stream_config import FILE, MEMORY, SourceInfo, StoredMessage, StreamConfig, StreamState
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from natsc.jetstream.stream import Usage
 from natsc.jetstream.account import AccountJetStream
 from natsc.jetstream.consumer_check import create_or_update
 from natsc.jetstream.consumer_config import ConsumerConfig
-from natsc.jetstream.limits import AccountLimits, ServerLimits
+from natsc.jetstream.quota import AccountLimits, ServerLimits
 from natsc.jetstream.stream_config import StreamConfig
 from natsc.jetstream.streams import ManagedStream
 from natsc.testing.world import Peer, World

@@ -12,7 +12,7 @@ from natsc.jetstream.api_request import Request, header
 from natsc.jetstream.api_stream import SnapshotRequest, restored
 from natsc.jetstream.api_system import dispatch_system
 from natsc.jetstream.backend import StoreError
-from natsc.jetstream.limits import AccountLimits
+from natsc.jetstream.quota import AccountLimits
 from tests.jetstream.fake import FakeBackend
 
 

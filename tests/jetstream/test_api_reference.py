@@ -17,7 +17,7 @@ from natsc.jetstream.api import PREFIX, dispatch
 from natsc.jetstream.api_messages import direct_get
 from natsc.jetstream.api_request import Request, header_block
 from natsc.jetstream.api_system import dispatch_system
-from natsc.jetstream.limits import AccountLimits, ServerLimits
+from natsc.jetstream.quota import AccountLimits, ServerLimits
 from tests.conformance.harness import Server
 from tests.jetstream.client import Client
 from tests.jetstream.exchanges import MALFORMED, SCENARIOS, SILENT, Step, consumer, stream

@@ -8,7 +8,7 @@ from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.consumer_check import change_error, create_or_update, fill_defaults
 from natsc.jetstream.consumer_config import ConsumerConfig, ConsumerState, consumer_info_json
 from natsc.jetstream.gotime import Time
-from natsc.jetstream.limits import AccountLimits, ServerLimits
+from natsc.jetstream.quota import AccountLimits, ServerLimits
 from natsc.jetstream.stream_config import ConsumerLimits, StreamConfig
 from natsc.jetstream.versioning import stamp_consumer
 from tests.jetstream.fake import START, FakeBackend, FakeStream

@@ -10,6 +10,7 @@ import pytest
 from natsc._core import Request as Received
 from natsc.jetstream import api
 from natsc.jetstream.api_request import Request, header
+from natsc.jetstream.names import short_hash
 from natsc.jetstream.sources import index_name, read_source_header
 from natsc.jetstream.stream_config import (
     ExternalStream,
@@ -17,7 +18,7 @@ from natsc.jetstream.stream_config import (
     StreamSource,
     SubjectTransform,
 )
-from natsc.jetstream.streams import ManagedStream, short_hash
+from natsc.jetstream.streams import ManagedStream
 from tests.jetstream.jsworld import SECOND, START_NS, JsWorld
 
 

@@ -110,6 +110,15 @@ def test_a_plain_server_imports_nothing_heavy() -> None:
         assert not names & HEAVY
 
 
+def test_jetstream_without_streams_imports_little_more(tmp_path: Path) -> None:
+    with serving("-js", "-sd", str(tmp_path), options=("-X", "importtime")) as server:
+        server.port()
+        assert server.end() == 0
+        names = imported(server.lines)
+        assert "natsc.jetstream.service" in names
+        assert not names & (HEAVY | {"hashlib", "json", "natsc.jetstream.api", "natsc.jetstream.schema"})
+
+
 def test_the_table_has_the_real_values() -> None:
     for module, attributes in lean._TABLE.items():
         real = __import__(module, fromlist=["*"])
