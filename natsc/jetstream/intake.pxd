@@ -25,6 +25,7 @@ cdef class Intake:
     cdef engine_t* e
     cdef Client client                  # holds the subscription to what the consumer delivers; None = not reading
     cdef job_t job
+    cdef Intake held                    # itself, until a job that is posted has run
     cdef timer_node_t timer
     cdef Client timer_client            # what the timer fires for
     cdef uint64_t due_ns                # when on_time is to be called; 0 = not
@@ -37,7 +38,7 @@ cdef class Intake:
     cdef readonly uint64_t last_ns      # engine time of the last sign of life; 0 = never
     cdef bytes head                     # Nats-Stream-Source: what stands before the sequence
     cdef bytes middle                   # what stands behind it, before the subject
-    cdef public str identity            # the identity of the stream that is read, "" = not known
+    cdef bytes tail                     # what stands behind the subject: the identity of the stream that is read
     cdef bint transforms                # subjects are changed: see transform
     cdef bint kept_due                  # where it stands is to be written
     cdef bint probing                   # whatever comes only says that the consumer is there: see probe
@@ -56,5 +57,6 @@ cdef class Intake:
     cdef int store(self, uint64_t seq, int64_t ts, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len,
                    const char* body, Py_ssize_t body_len) noexcept
     cdef Py_ssize_t rewrite(self, match_t* m, msg_t* msg, origin_t* o) noexcept
+    cdef void post(self) noexcept
     cdef void stop_reading(self, int refused) noexcept
     cdef void work(self) noexcept

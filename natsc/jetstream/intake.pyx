@@ -40,7 +40,9 @@ cdef extern from "string.h" nogil:
 
 
 cdef void run_job(engine_t* e, void* owner) noexcept:
-    (<Intake>owner).work()
+    cdef Intake i = <Intake>owner
+    i.held = None
+    i.work()
 
 
 cdef void on_message(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept:
@@ -48,7 +50,7 @@ cdef void on_message(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t*
 
 
 cdef void on_timer(engine_t* e, client_t* c) noexcept:
-    job_post(e, &(<Intake>c.owner).job)
+    (<Intake>c.owner).post()
 
 
 cdef uint64_t read_number(const char* p, Py_ssize_t n) noexcept nogil:
@@ -131,9 +133,8 @@ cdef class Intake:
         self.job.run = run_job
         self.job.owner = <void*>self
         self.timer_client = self.internal_client()
-        self.consumer = self.head = self.middle = b""
+        self.consumer = self.head = self.middle = self.tail = b""
         self.refused_values = {}
-        self.identity = ""
 
     def __dealloc__(self):
         if self.e != NULL:
@@ -190,7 +191,7 @@ cdef class Intake:
         cdef origin_t o
         if self.probing:
             self.probed = True
-            job_post(self.e, &self.job)
+            self.post()
             return
         self.last_ns = self.e.now_ns
         if msg.hdr_len == msg.size and msg.size > 13 and memcmp(msg.payload, b"NATS/1.0 100 ", 13) == 0:
@@ -255,7 +256,8 @@ cdef class Intake:
         if self.transforms:
             changed = self.transform(m.subject[:m.subject_len])
             subject, subject_len = changed, len(changed)
-        refused = self.store(o.sseq, o.ts_ns, subject, subject_len, self.scratch.data, n, msg.payload + hdr_len, msg.size - hdr_len)
+        refused = self.store(o.sseq, o.ts_ns, subject, subject_len, self.scratch.data, n, msg.payload + hdr_len,
+                             msg.size - hdr_len)
         if refused:
             self.stop_reading(refused)
             return
@@ -285,7 +287,7 @@ cdef class Intake:
         if not refused and self.stream.store.has(self.stream.store.last_seq):
             self.stored_sseq = o.sseq       # else it is known already, or nobody is interested in it
         self.kept_due = True
-        job_post(self.e, &self.job)
+        self.post()
 
     cdef int store(self, uint64_t seq, int64_t ts, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len,
                    const char* body, Py_ssize_t body_len) noexcept:
@@ -313,9 +315,8 @@ cdef class Intake:
         cdef const char* line = msg.payload
         cdef const char* end = msg.payload + (msg.hdr_len if msg.hdr_len > 0 else 0)
         cdef const char* stop
-        cdef bytes identity = b"" if self.is_mirror else self.identity.encode()
         cdef char* start = scratch_reserve(&self.scratch, (end - line) + len(self.head) + len(self.middle) + m.subject_len
-                                           + o.sseq_len + len(identity) + 64)
+                                           + o.sseq_len + len(self.tail) + 64)
         cdef char* p = start
         cdef bint first = True
         if start == NULL:
@@ -339,8 +340,7 @@ cdef class Intake:
             p = put(p, o.sseq_text, o.sseq_len)
             p = put(p, self.middle, len(self.middle))
             p = put(p, m.subject, m.subject_len)
-            if identity:
-                p = put(put(p, b" ", 1), identity, len(identity))
+            p = put(p, self.tail, len(self.tail))
             p = put(p, b"\r\n", 2)
         return put(p, b"\r\n", 2) - start
 
@@ -368,13 +368,18 @@ cdef class Intake:
 
     # The job.
 
+    cdef void post(self) noexcept:
+        if not self.job.posted:
+            self.held = self
+            job_post(self.e, &self.job)
+
     cdef void stop_reading(self, int refused) noexcept:
         """What comes from now on is ignored; the rest is the job's."""
         self.consumer = b""
         self.broken = True
         self.refused = refused
         self.refused_values = self.stream.refused_values
-        job_post(self.e, &self.job)
+        self.post()
 
     cdef void work(self) noexcept:
         cdef bint broken = self.broken and self.client is not None
@@ -402,7 +407,16 @@ cdef class Intake:
         """Have on_time called at the end of the turn."""
         self.wake_at(0)
         self.due_ns = self.e.now_ns
-        job_post(self.e, &self.job)
+        self.post()
+
+    @property
+    def identity(self) -> str:
+        """The identity of the stream that is read, "" = not known."""
+        return self.tail[1:].decode("utf-8", "surrogateescape")
+
+    @identity.setter
+    def identity(self, str text) -> None:
+        self.tail = b" " + text.encode("utf-8", "surrogateescape") if text else b""
 
     @property
     def now_ns(self) -> int:

@@ -106,6 +106,20 @@ def test_what_was_purged_does_not_come_again(start: Start) -> None:
 
 
 @pytest.mark.parametrize("start", ["natsc"], indirect=True)
+def test_what_nobody_wanted_does_not_come_again(start: Start) -> None:
+    server = start()
+    with Client(server.port) as client:
+        create(client, "O", subjects=["O.>"])
+        create(client, "S", sources=[{"name": "O"}], retention="interest")
+        fill(client, 3)
+        assert until_last(client, "S", 3)["state"]["messages"] == 0
+    stop(server)
+    with Client(start().port) as client:
+        fill(client, 1)
+        assert until_last(client, "S", 4)["state"]["last_seq"] == 4
+
+
+@pytest.mark.parametrize("start", ["natsc"], indirect=True)
 def test_an_external_of_the_own_domain(start: Start) -> None:
     external = {"api": "$JS.hub.API", "deliver": ""}
     with Client(start().port) as client:
