@@ -371,9 +371,8 @@ class Origin(Intake):
 
     def delete_consumer(self) -> None:
         """Tries to remove the consumer at the origin, unless it was given to us."""
-        if self.source.consumer is None:
-            name = f"JS_{'MIRROR' if self.is_mirror else 'SRC'}_{self.sourcing.consumer_hash(self.source)}"
-            subject = self._at_origin(f"$JS.API.CONSUMER.DELETE.{self.source.name}.{name}")
+        if self.source.consumer is None and self._config.name:
+            subject = self._at_origin(f"$JS.API.CONSUMER.DELETE.{self.source.name}.{self._config.name}")
             self.engine.publish(self.owner.account, raw(subject), b"")
 
     def info(self) -> SourceInfo:
@@ -531,7 +530,8 @@ class Sourcing:
         for _, value in self.stream.store.consumer_items(KEPT):
             try:
                 found = json.loads(value)
-                self.kept[found.pop("name")] = Kept(**found)
+                name = found.pop("name")
+                self.kept[name] = Kept(**found)
             except (ValueError, KeyError, TypeError, AttributeError):
                 self.stream.owner.warn(f"JetStream can't read where a source of the stream '{self.stream.name}' stands")
 

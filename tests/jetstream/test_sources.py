@@ -156,6 +156,7 @@ def test_a_mirror_is_its_own_stream_once_it_is_none(js: SourceWorld) -> None:
     js.fill(1, "m.a")
     assert stored(mirror) == [(1, "o.a", b"0"), (2, "m.a", b"0")]
     assert mirror.mirror_info() is None
+    assert js.asked[1:] == ["$JS.API.CONSUMER.DELETE.O.JS_MIRROR_ih8eMwqr"]
 
 
 def test_a_mirrors_consumers_see_what_comes(js: SourceWorld) -> None:
