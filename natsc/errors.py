@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+
+class StoreError(Exception):
+    """Something went wrong in JetStream's storage; the text says what."""
+
+
 # Why a connection was closed, as monitoring shows it. The numbers are those of natsc/engine/close.pxd.
 CLOSE_REASONS = (
     "",

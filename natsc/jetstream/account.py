@@ -57,6 +57,10 @@ class AccountJetStream:
         return self.service.domain
 
     @property
+    def failure(self) -> str:
+        return self.service.failure if self.service.outbox.failed else ""
+
+    @property
     def max_pending(self) -> int:
         return self.service.server.options.max_pending
 
@@ -101,6 +105,8 @@ class AccountJetStream:
             from natsc.jetstream import api_errors as errors
 
             raise errors.ApiError(errors.STREAM_NAME_EXIST)
+        if f"{self.account.name} > {config.name}" in self.service.broken and config.storage == FILE:
+            raise StoreError("there is a damaged stream of that name")
         stream = self.open_stream(config, self.now())
         failpoint("stream.made")
         if config.first_seq > 0:

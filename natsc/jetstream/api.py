@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _AUDIT = "$JS.EVENT.ADVISORY.API"
 
 _CREATE = "consumer_create"
+_WRITES = {
+    "stream_create", "stream_update", "stream_delete", "stream_purge", "stream_restore", "stream_msg_delete",
+    "consumer_create", "consumer_delete", "consumer_pause", "consumer_unpin", "consumer_reset",
+}  # fmt: skip
 
 
 class Operation:
@@ -41,10 +45,13 @@ class Operation:
 
     `stem` names the answer's type; `names_min` to `names_max` tokens follow the operation's own; `refusal` is what an
     error answer has beside the error. `open`: the handler itself looks whether JetStream may be used, and when.
-    `counted` in the statistics and told to who listens for API audits: always, only when it fails, or never.
+    `counted` in the statistics and told to who listens for API audits: always, only when it fails, or never. `writes`:
+    it is refused where nothing can be stored any more.
     """
 
-    __slots__ = ("count_errors", "count_successes", "handler", "names_max", "names_min", "open", "refusal", "stem")
+    __slots__ = (
+        "count_errors", "count_successes", "handler", "names_max", "names_min", "open", "refusal", "stem", "writes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,6 +70,7 @@ class Operation:
         self.names_max = names_max or names
         self.refusal = refusal or {}
         self.open = open
+        self.writes = stem in _WRITES
         self.count_successes = counted == "always"
         self.count_errors = counted != "never"
 
@@ -142,6 +150,8 @@ def dispatch(request: Request, backend: Backend) -> Reply | None:
     try:
         if not operation.open:
             check_access(request, backend)
+        if operation.writes and backend.failure:
+            raise ApiError(errors.STREAM_STORE_FAILED, err=backend.failure)
         members = operation.handler(request, backend)
     except Unanswered:
         return None

@@ -13,6 +13,8 @@ Times are wall clock ns, sizes bytes.
 
 from __future__ import annotations
 
+from natsc.errors import StoreError as StoreError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,6 +142,10 @@ if TYPE_CHECKING:
         def domain(self) -> str: ...
 
         @property
+        def failure(self) -> str:
+            """Why nothing can be stored any more, "" where it can."""
+
+        @property
         def max_pending(self) -> int:
             """Bytes that one batch of direct gets may have when it doesn't say."""
 
@@ -190,7 +196,3 @@ if TYPE_CHECKING:
 
         def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
             """Begin to receive a snapshot; the subject that its chunks are to be sent to."""
-
-
-class StoreError(Exception):
-    """Something went wrong in storage; the text says what."""

@@ -23,6 +23,7 @@ cdef class FileStore(MsgStore):
     cdef MDB_cursor* cursor
     cdef uint64_t cursor_turn
     cdef uint64_t cursor_seq        # where it stands; 0 = nowhere
+    cdef uint32_t told              # damaged records that take_lost gave out already
     cdef uint64_t removals          # operations queued that removed messages
     cdef uint64_t since_checkpoint  # bytes appended
     cdef bint checkpoint_due        # there is something that the last checkpoint doesn't have
@@ -40,8 +41,10 @@ cdef class FileStore(MsgStore):
     cdef bint queue_pair(self, uint32_t kind, const char* key, size_t key_len, const char* value,
                          size_t n) noexcept nogil
     cdef int recover(self) except -1
+    cdef int recall_damage(self) except -1
     cdef int make(self) except -1
     cdef int skip_damage(self, MDB_txn* txn, uint64_t start, uint64_t* resume) noexcept nogil
+    cdef int check_end(self, MDB_txn* txn) noexcept nogil
     cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil
     cdef bint load_checkpoint(self, MDB_txn* txn) noexcept nogil
     cdef bint save_checkpoint(self) noexcept nogil

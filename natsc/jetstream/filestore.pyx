@@ -18,10 +18,10 @@ from natsc.jetstream.failpoint cimport FAIL_CHECKPOINT, failpoint
 from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_UNREADABLE,
                                      crc32c, key_to_seq, record_check_body, record_check_head, record_size, record_view,
                                      record_write, seq_to_key, state_head_t, stored_t)
-from natsc.jetstream.layout import stream_name
-from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE,
+from natsc.jetstream.layout import stream_name, with_checksum, without_checksum
+from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_LAST, MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE,
                                    MDB_cursor, MDB_stat, MDB_txn, MDB_val, cursor_get_trapped, cursor_open_trapped,
-                                   cursor_renew_trapped, mdb, readable, trapped)
+                                   cursor_renew_trapped, leaf_whole, mdb, readable, trapped)
 from natsc.jetstream.msgstore cimport STORE_CLOSED, STORE_FAILED, MsgStore
 from natsc.jetstream.seqset cimport seqset_clear, seqset_next
 from natsc.jetstream.store cimport Store
@@ -59,10 +59,13 @@ cdef struct opening_t:
 
 
 cdef int find_stream(void* arg) noexcept nogil:
-    """Read a stream's own record and open its databases."""
+    """Read a stream's own record and open its databases. MDB_NOTFOUND where there is neither."""
     cdef opening_t* o = <opening_t*>arg
     cdef MDB_val v
     cdef int rc = mdb.get(o.txn, o.w.meta_dbi, &o.key, &v)
+    if rc == MDB_NOTFOUND:
+        rc = streamdb_open(o.w, o.txn, o.db, 0)
+        return RECORD_UNREADABLE if rc == 0 else rc
     if rc:
         return rc
     if v.size < sizeof(state_head_t) or not readable(v.data, v.size):
@@ -173,7 +176,9 @@ cdef class FileStore(MsgStore):
             rc = mdb.txn_begin(self.store.env, NULL, MDB_RDONLY, &txn)
             if rc == 0:
                 with nogil:
-                    rc = self.scan(txn, self.last_seq + 1 if self.load_checkpoint(txn) else 0)
+                    rc = self.check_end(txn)
+                    if rc == 0:
+                        rc = self.scan(txn, self.last_seq + 1 if self.load_checkpoint(txn) else 0)
                 mdb.txn_abort(txn)
         worker_unlock_env(self.store.w)
         self.store.give_back()
@@ -190,7 +195,7 @@ cdef class FileStore(MsgStore):
         self.db.last_seq = self.last_seq
         self.db.last_ts_ns = self.last_ts_ns
         self.db.removals = self.removals
-        return 0
+        return self.recall_damage()
 
     cdef int make(self) except -1:
         """Queue the making of the stream's databases."""
@@ -198,6 +203,19 @@ cdef class FileStore(MsgStore):
             raise MemoryError
         self.create_op = self.store.w.queued
         return 0
+
+    cdef int check_end(self, MDB_txn* txn) noexcept nogil:
+        """Whether messages can be appended. An error where the last page is damaged, which would be changed by it."""
+        cdef MDB_cursor* c
+        cdef MDB_val k, v
+        cdef int rc = cursor_open_trapped(txn, self.db.msgs_dbi, &c)
+        if rc:
+            return rc
+        rc = cursor_get_trapped(c, &k, &v, MDB_LAST, 0)
+        if rc == 0 and not leaf_whole(k.data, self.store.w.page_size):
+            rc = MDB_CORRUPTED
+        mdb.cursor_close(c)
+        return 0 if rc == MDB_NOTFOUND else rc
 
     cdef int scan(self, MDB_txn* txn, uint64_t start) noexcept nogil:
         """Take in the messages from start on. Bad ones, and those on pages that can't be read, are put aside.
@@ -532,7 +550,47 @@ cdef class FileStore(MsgStore):
         if bad == RECORD_OK:
             record_view(<char*>v.data, out)
             bad = record_check_body(<char*>v.data)
+        if bad != RECORD_OK:
+            self.store.found_damage = True
         return bad
+
+    # Damage.
+
+    def take_lost(self) -> list[tuple[int, str]]:
+        """What was found damaged since the last time. All of it is written down for the next open."""
+        cdef uint32_t since = self.told
+        if self.num_lost == since or self.db == NULL:
+            return []
+        self.told = self.num_lost
+        found = {self.lost_seqs[i]: self.lost_reasons[i] for i in range(min(self.num_lost, <uint32_t>LOST_REPORTED))}
+        value = with_checksum(b"".join(seq.to_bytes(8, "little") + bytes([found[seq]]) for seq in sorted(found)))
+        key = b"q/" + self.name
+        if self.store.working():
+            op_put(self.store.w, OP_META_PUT, NULL, key, len(key), value, len(value))
+        return self.lost[since:]
+
+    cdef int recall_damage(self) except -1:
+        """Look at once at the records that were found damaged earlier, so that they don't count."""
+        cdef stored_t m
+        cdef uint64_t seq
+        key = b"q/" + self.name
+        known = {self.lost_seqs[i] for i in range(self.num_lost)}
+        for found, value in self.store.items(key):
+            if found != key:
+                continue
+            try:
+                kept = without_checksum(value)
+            except ValueError:
+                continue                # each will be found again when it is read
+            for i in range(0, len(kept), 9):
+                seq = int.from_bytes(kept[i:i + 8], "little")
+                if self.has(seq):
+                    self.get(seq, &m)
+                elif seq >= self.first_seq and seq not in known:
+                    self.quarantine(seq, kept[i + 8], NULL)
+        self.store.end_reads()
+        self.store.found_damage = self.store.found_damage or self.num_lost > 0
+        return 0
 
     cdef void queue_removal(self, uint32_t kind, uint64_t first, uint64_t last) noexcept nogil:
         """An operation that removes messages. Memory and disk must not part: without memory for it the store fails."""

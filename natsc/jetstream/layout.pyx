@@ -5,7 +5,8 @@ consumers keep (keys are theirs), `meta` the rest. <name> is "<account>/<stream>
 letters, digits, "_", "-" and "."; a part that gets too long keeps its start and a digest.
 
 Keys of meta: `format`, `id`; `s/<name>` a stream's own record (state_head, then account, NUL, stream);
-`k/<name>/<part>` a checkpoint of its subjects; `u/<key>` whatever the layers above keep.
+`k/<name>/<part>` a checkpoint of its subjects; `q/<name>` the sequences of records that were found damaged (8 bytes
+and why, behind a checksum); `u/<key>` whatever the layers above keep.
 
 Every record carries two checksums: one over its numbers and subject, which a scan at open verifies without touching big
 payloads, and one over the rest, continued from the first. The values don't depend on the hardware, only the speed does.
@@ -184,6 +185,18 @@ def checksum(data: bytes, crc: int = 0, hardware: bool = True) -> int:
     if hardware:
         return crc32c(crc, data, len(data))
     return ~crc_soft(~<uint32_t>crc, data, len(data)) & 0xFFFFFFFF
+
+
+def with_checksum(data: bytes) -> bytes:
+    """What without_checksum gives back, or not at all."""
+    return checksum(data).to_bytes(4, "little") + data
+
+
+def without_checksum(data: bytes) -> bytes:
+    """ValueError where it isn't what it was."""
+    if len(data) < 4 or int.from_bytes(data[:4], "little") != checksum(data[4:]):
+        raise ValueError("wrong checksum")
+    return data[4:]
 
 
 def pack_record(uint64_t seq, int64_t ts_ns, bytes subject, bytes hdr, bytes msg, uint64_t prev=0) -> bytes:

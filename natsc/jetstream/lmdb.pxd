@@ -121,5 +121,6 @@ cdef int find_map(MDB_env* env, MDB_dbi meta, char** start) noexcept nogil
 cdef int cursor_open_trapped(MDB_txn* txn, MDB_dbi dbi, MDB_cursor** c) noexcept nogil
 cdef int cursor_renew_trapped(MDB_txn* txn, MDB_cursor* c) noexcept nogil
 cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op, size_t touch) noexcept nogil
+cdef bint leaf_whole(const void* key, size_t page_size) noexcept nogil
 cdef bint readable(const void* p, size_t n) noexcept nogil
 cdef uint64_t forks_seen() noexcept nogil

@@ -118,14 +118,18 @@ cdef extern from *:
         pthread_mutex_unlock(&lock);
         return at >= 0;
     }
+    /* How much of a map lies behind an address in it; 0 outside of them. */
+    static size_t natsc_left_in_map(uintptr_t p) {
+        for (int i = 0; i < MAPS_MAX; i++)
+            if (natsc_maps[i].start && p >= natsc_maps[i].start && p < natsc_maps[i].end)
+                return natsc_maps[i].end - p;
+        return 0;
+    }
     /* Whether n bytes at p lie in a map. They are touched, up to most of them: call it in a trap. */
     static int natsc_readable(const void *p, size_t n, size_t most) {
         const volatile char *at = (const volatile char *)p;
         size_t i;
-        for (i = 0; i < MAPS_MAX; i++)
-            if (natsc_maps[i].start && (uintptr_t)p >= natsc_maps[i].start && (uintptr_t)p < natsc_maps[i].end)
-                break;
-        if (i == MAPS_MAX || n > natsc_maps[i].end - (uintptr_t)p)
+        if (n > natsc_left_in_map((uintptr_t)p))
             return 0;
         if (most > n)
             most = n;
@@ -135,7 +139,35 @@ cdef extern from *:
             (void)at[most - 1];
         return 1;
     }
+    static uint16_t natsc_u16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
+    /* Whether the leaf page that a key lies in is built as LMDB builds them: what it says of itself (16 bytes), then an
+       offset for each node; the nodes fill its end without gaps. Pages that are not in a map are new, and whole. */
+    static int natsc_leaf_whole(const void *key, size_t size) {
+        const unsigned char *page = (const unsigned char *)((uintptr_t)key & ~(uintptr_t)(size - 1)), *node;
+        unsigned lower, upper, i, at, n, filled = 0, flags;
+        if (natsc_left_in_map((uintptr_t)page) < size)
+            return 1;
+        lower = natsc_u16(page + 12), upper = natsc_u16(page + 14);
+        if (natsc_u16(page + 10) != 2 || lower < 16 || lower % 2 || lower > upper || upper > size)
+            return 0;
+        for (i = 16; i < lower; i += 2) {
+            at = natsc_u16(page + i);
+            if (at < upper || at % 2 || at + 8 > size)
+                return 0;
+            node = page + at;
+            flags = natsc_u16(node + 4);
+            n = flags & 1 ? 8 : natsc_u16(node) | (unsigned)natsc_u16(node + 2) << 16;
+            if (flags > 2 || natsc_u16(node + 6) > 511 || n > size)
+                return 0;
+            n = (8 + natsc_u16(node + 6) + n + 1) & ~1u;
+            if (at + n > size)
+                return 0;
+            filled += n;
+        }
+        return filled == size - upper;
+    }
     """
+    bint natsc_leaf_whole(const void* key, size_t page_size) noexcept nogil
     int natsc_trapped(trapped_fn fn, void* arg, bint any, int on_assert, int on_fault) noexcept nogil
     void natsc_watch_faults() noexcept nogil
     void natsc_trap_assert() noexcept nogil
@@ -280,6 +312,11 @@ cdef int cursor_get_trapped(MDB_cursor* c, MDB_val* k, MDB_val* v, int op, size_
     a.op = op
     a.touch = touch
     return trapped(&call_get, &a)
+
+
+cdef bint leaf_whole(const void* key, size_t page_size) noexcept nogil:
+    """Whether the page of a key that a cursor gave is fit to be changed: changing one of nonsense would write anywhere."""
+    return natsc_leaf_whole(key, page_size)
 
 
 cdef bint readable(const void* p, size_t n) noexcept nogil:

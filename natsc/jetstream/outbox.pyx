@@ -151,11 +151,12 @@ cdef class Outbox:
         return True
 
     def reply_bytes(self, Account account not None, bytes subject not None, bytes payload not None, bytes headers=b"",
-                    *, bint durable=True) -> None:
+                    *, bint durable=True, bytes failure=b"") -> None:
         """reply, with Python objects; durable: after all that was queued for the disk so far."""
         cdef bytes whole = headers + payload
         cdef uint64_t op = self.current_op() if durable else 0
-        if not self.reply(op, &account.a, subject, len(subject), whole, len(whole), len(headers), NULL, 0):
+        if not self.reply(op, &account.a, subject, len(subject), whole, len(whole), len(headers), failure,
+                          len(failure)):
             raise MemoryError
 
     cdef void mark(self, Visible v):
@@ -247,6 +248,8 @@ cdef class Outbox:
         if self.worker != NULL:
             self.handed = self.store.end()
             durable = worker_durable(self.worker)
+            if self.store.found_damage:
+                self.store.tell_damage()
         if new:
             self.new = []
             for v in new:

@@ -31,6 +31,7 @@ _OF_OTHERS = (b"CONSUMER.MSG.NEXT.", b"DIRECT.GET")
 _IN_DOMAIN = (b"INFO", b"STREAM.>", b"CONSUMER.>", b"DIRECT.>", b"META.>", b"SERVER.>", b"ACCOUNT.>")
 _FORWARDED = (b"CONSUMER.MSG.NEXT.>", b"DIRECT.GET", b"DIRECT.GET.>", b"$KV.>", b"$OBJ.>")
 _PREFIX = len("$JS.API.DIRECT.GET.")
+LOST_TOLD = 100  # damaged messages of a stream that the log names one by one
 
 
 _DOMAIN_MAX = 255
@@ -220,6 +221,8 @@ class JetStream:
                 self.store = storage.Store(self.store_dir, sync_interval_ns=interval_ns)
             except storage.StoreError as error:
                 raise StoreError(str(error)) from None
+            self.store.on_damage = self.tell_lost
+            self.store.on_skipped = self._on_skipped
             self.outbox.attach(self.store)
             self.clock.settle = self.settle
             self.loop.add_reader(self.store.fileno(), self._on_durable)
@@ -229,6 +232,20 @@ class JetStream:
                     "what was acknowledged since the last time is lost in a power failure"
                 )
         return self.store
+
+    def tell_lost(self, account: str, stream: str, lost: list[tuple[int, str]]) -> None:
+        """Says which messages turned out to be damaged."""
+        for seq, reason in lost[:LOST_TOLD]:
+            self.server.log.error(f"JetStream lost message {seq} of the stream '{account} > {stream}': {reason}")
+        if len(lost) > LOST_TOLD:
+            more = len(lost) - LOST_TOLD
+            self.server.log.error(f"JetStream lost {more:,} more messages of the stream '{account} > {stream}'")
+
+    def _on_skipped(self, count: int) -> None:
+        self.server.log.error(
+            f"JetStream can't remove {count:,} entries from disk, for they are on a damaged page: "
+            "messages among them may be back after a restart"
+        )
 
     def _on_durable(self) -> None:
         self.outbox.release()
@@ -299,7 +316,10 @@ class JetStream:
         if reply is None or received.reply is None:
             return
         durable = self.outbox.queued != before or not self.outbox.failed
-        self.outbox.reply_bytes(backend.account, received.reply, reply.payload, reply.headers, durable=durable)
+        self.outbox.reply_bytes(
+            backend.account, received.reply, reply.payload, reply.headers, durable=durable,
+            failure=_not_stored(reply.payload) if durable else b"",
+        )  # fmt: skip
 
     def listen_direct(self, backend: AccountJetStream, stream: ManagedStream) -> None:
         """Answers direct gets of a stream, where it allows them."""
@@ -372,6 +392,15 @@ class JetStream:
         if self.strict:
             found["strict"] = True
         return found
+
+
+def _not_stored(answer: bytes) -> bytes:
+    """What is answered instead where the store fails in between: an error of the same type."""
+    from natsc.jetstream.api_errors import STREAM_STORE_FAILED, ApiError
+    from natsc.jetstream.schema import encode
+
+    kind = answer[: answer.index(b",") if b"," in answer else -1]
+    return kind + b"," + encode({"error": ApiError(STREAM_STORE_FAILED, err="store failed").as_json()})[1:]
 
 
 def announce(server: Any, jetstream: JetStream) -> None:

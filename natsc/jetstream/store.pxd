@@ -27,12 +27,16 @@ cdef class Store:
     cdef void* durable_ctx
     cdef uint64_t reported
     cdef bint failure_reported
+    cdef uint64_t told_skipped
+    cdef bint found_damage          # tell_damage has something to tell
     cdef readonly str directory
     cdef readonly str store_id
     cdef readonly dict streams      # encoded name -> FileStore
     cdef int lock_fd
     cdef public object on_durable   # callable(batch_id) or None
     cdef public object on_failure   # callable(text) or None
+    cdef public object on_skipped   # callable(count) or None: removals that a damaged page prevents
+    cdef public object on_damage    # callable(account, stream, [(sequence, reason)]) or None
 
     cdef void set_durable(self, durable_fn fn, void* ctx) noexcept
     cdef uint64_t submit(self) noexcept nogil

@@ -17,11 +17,13 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
+from natsc.errors import StoreError
 from natsc.jetstream.failpoint cimport FAIL_STORE_FORMATTED, FAIL_STORE_MADE, FAIL_STORE_NAMED, failpoint
 from natsc.jetstream.layout cimport MAX_KEY, STORE_FORMAT, state_head_t
 from natsc.jetstream.layout import stream_name
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUND, MDB_NOTLS, MDB_RDONLY,
-                                   MDB_SET_RANGE, TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_envinfo, MDB_txn, MDB_val,
+                                   MDB_SET_RANGE, TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_envinfo, MDB_stat, MDB_txn,
+                                   MDB_val,
                                    cursor_get_trapped, cursor_open_trapped, find_map, forks_seen, mdb, note_map,
                                    trap_assert, trapped_any)
 from natsc.jetstream.lmdb import load as load_lmdb
@@ -98,10 +100,6 @@ cdef int meta_open(void* arg) noexcept nogil:
         mdb.txn_abort(txn)
         return rc
     return mdb.txn_commit(txn)
-
-
-class StoreError(Exception):
-    """A store that can't be opened or used."""
 
 
 class ForeignStoreError(StoreError):
@@ -283,6 +281,7 @@ cdef class Store:
         cdef int rc
         cdef int dead
         cdef MDB_envinfo info
+        cdef MDB_stat stat
         cdef bytes path = os.fsencode(self.directory)
         while True:
             rc = mdb.env_create(&self.env)
@@ -303,6 +302,8 @@ cdef class Store:
         mdb.reader_check(self.env, &dead)
         mdb.env_info(self.env, &info)
         self.w.map_size = info.mapsize
+        mdb.env_stat(self.env, &stat)
+        self.w.page_size = stat.psize
         self.w.env = self.env
 
     def open_meta(self) -> None:
@@ -389,6 +390,9 @@ cdef class Store:
             self.reported = durable
             if self.durable_cb != NULL:
                 self.durable_cb(self.durable_ctx, durable)
+            if self.w.skipped != self.told_skipped and self.on_skipped is not None:
+                self.on_skipped(self.w.skipped - self.told_skipped)
+                self.told_skipped = self.w.skipped
             if self.on_durable is not None:
                 self.on_durable(durable)
         if worker_failed(self.w) and not self.failure_reported:
@@ -501,6 +505,14 @@ cdef class Store:
         if self.touched_bytes:
             madvise(<void*>low, <uintptr_t>self.touched_high - low, MADV_DONTNEED)
             self.touched_bytes = 0
+
+    def tell_damage(self) -> None:
+        """Keep and tell what was found damaged since the last time. Between turns."""
+        self.found_damage = False
+        for s in list(self.streams.values()):
+            lost = s.take_lost()
+            if lost and self.on_damage is not None:
+                self.on_damage(s.account, s.stream, lost)
 
     # Streams and meta. Between turns, not within one.
 

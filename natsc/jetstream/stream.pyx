@@ -219,10 +219,10 @@ cdef class Stream(Visible):
         """What a message counts for."""
         return self.store.size_of(subject_len, hdr_len, body_len)
 
-    def answer_text(self, bytes reply, bytes payload) -> None:
-        """Queue an answer of any kind, behind what is answered already."""
+    def answer_text(self, bytes reply, bytes payload, bytes failure=b"") -> None:
+        """Queue an answer of any kind, behind what is answered already; failure is sent instead where the store fails."""
         if reply and not self.no_ack:
-            self.outbox.reply_bytes(self.account, reply, payload, durable=self.is_file)
+            self.outbox.reply_bytes(self.account, reply, payload, durable=self.is_file, failure=failure)
 
     def on_special(self, bytes subject, bytes headers, bytes body):
         """(subject, headers, body, what the answer adds) to store, or the number of an error.

@@ -13,11 +13,11 @@ from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.gotime import ZERO, Time, format_time
-from natsc.jetstream.layout import stream_name
+from natsc.jetstream.layout import stream_name, with_checksum
 from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
 from natsc.jetstream.stream import Stream, consumers_told_deleted, consumers_told_shutdown
-from natsc.jetstream.stream_config import FILE, SourceInfo, StoredMessage, StreamConfig, StreamState
+from natsc.jetstream.stream_config import FILE, LostStreamData, SourceInfo, StoredMessage, StreamConfig, StreamState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class ManagedStream(Stream):
         """Keeps the configuration, with the next batch. Streams in memory are not kept. Raises StoreError."""
         if self.config.storage == FILE:
             body = {"config": self.config.as_json(), "created": self.created}
-            self.owner.meta_put(stream_key(self.account.name, self.name), encode(body))
+            self.owner.meta_put(stream_key(self.account.name, self.name), with_checksum(encode(body)))
 
     def update(self, config: StreamConfig) -> None:
         unread = (config.allow_msg_ttl and not self.config.allow_msg_ttl) or (
@@ -162,6 +162,12 @@ class ManagedStream(Stream):
             self.sourcing.end(deleted=False)
         self._leave()
 
+    def abandon(self) -> None:
+        """It turned out that it can't be opened: what is kept of it stays."""
+        self.shutdown()
+        self.forget_usage()
+        self.owner.forget(self)
+
     def _leave(self) -> None:
         self.stop()
         self._close_batches(True, True)
@@ -203,7 +209,8 @@ class ManagedStream(Stream):
             self._fast.close()
 
     def answer_error(self, reply: bytes, error: ApiError) -> None:
-        self.answer_text(reply, self.error_text(error))
+        text = self.error_text(error)
+        self.answer_text(reply, text, text)
 
     def error_text(self, error: ApiError) -> bytes:
         """A PubAck that tells an error."""
@@ -213,7 +220,7 @@ class ManagedStream(Stream):
         """What the store says about an append that failed."""
         from natsc.jetstream.msgstore import ERRORS
 
-        return ERRORS.get(self.store.error, "store failed")
+        return self.owner.failure or ERRORS.get(self.store.error, "store failed")
 
     def ack_text(self, seq: int, more: bytes) -> bytes:
         """A PubAck."""
@@ -383,7 +390,7 @@ class ManagedStream(Stream):
     def save_consumer(self, consumer: Any) -> None:
         """Keeps a consumer's configuration, with the next batch."""
         if self.config.storage == FILE and not consumer.config.mem_storage:
-            body = encode({"config": consumer.config.as_json(), "created": consumer.created})
+            body = with_checksum(encode({"config": consumer.config.as_json(), "created": consumer.created}))
             if not self.store.consumer_put_bytes(CONSUMER_KEY + raw(consumer.name), body):
                 raise StoreError("the store has failed")
             self.outbox.end_soon()
@@ -415,6 +422,8 @@ class ManagedStream(Stream):
         )
         if deleted and state.num_deleted:
             state.deleted = self.store.missing_seqs()
+        if self.store.num_lost:
+            state.lost = LostStreamData(msgs=sorted({seq for seq, _ in self.store.lost}))
         self.outbox.end_soon()
         return state
 

@@ -115,6 +115,8 @@ cdef struct worker_t:
     void* env_lock          # held while the worker is inside LMDB
     void* map_lock          # held by the loop while its read transaction is open, by the worker to resize the map
     streamdb_t* touched     # (worker)
+    size_t page_size
+    uint64_t skipped        # atomic: removals that were left out because their page is damaged
     # For measurements.
     uint64_t commits
     uint64_t map_size

@@ -31,9 +31,9 @@ from natsc.jetstream.failpoint cimport (FAIL_COMMIT_APPLIED, FAIL_COMMIT_BEGIN, 
 from natsc.jetstream.bell cimport (bell_clear, bell_close, bell_open, bell_ring, bell_wait, monotonic_ns, mutex_free,
                                    mutex_new, pthread_mutex_lock, pthread_mutex_unlock, thread_join, thread_start)
 from natsc.jetstream.layout cimport (STORE_FORMAT, crc32c, record_seal, record_t, seq_to_key, key_to_seq, state_head_t)
-from natsc.jetstream.lmdb cimport (MDB_APPEND, MDB_CREATE, MDB_MAP_FULL, MDB_NEXT, MDB_NOTFOUND, MDB_SET_RANGE,
-                                   TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_dbi, MDB_txn, MDB_val, find_map, mdb,
-                                   note_map, trapped)
+from natsc.jetstream.lmdb cimport (MDB_APPEND, MDB_CORRUPTED, MDB_CREATE, MDB_LAST, MDB_MAP_FULL, MDB_NEXT, MDB_NOTFOUND,
+                                   MDB_SET_KEY, MDB_SET_RANGE, TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_dbi,
+                                   MDB_txn, MDB_val, find_map, leaf_whole, mdb, note_map, trapped)
 
 cdef extern from *:
     """
@@ -384,16 +384,30 @@ cdef void untouch(worker_t* w, bint undo) noexcept nogil:
     w.touched = NULL
 
 
-cdef int delete_key(MDB_txn* txn, MDB_dbi dbi, const char* key, size_t n) noexcept nogil:
-    cdef MDB_val k
-    cdef int rc
+cdef int delete_at(worker_t* w, MDB_cursor* c, MDB_val* k) noexcept nogil:
+    """Delete where the cursor stands, at key k. On a damaged page nothing is changed any more: that is counted."""
+    if not leaf_whole(k.data, w.page_size):
+        store64(&w.skipped, w.skipped + 1)
+        return 0
+    return mdb.cursor_del(c, 0)
+
+
+cdef int delete_key(worker_t* w, MDB_txn* txn, MDB_dbi dbi, const char* key, size_t n) noexcept nogil:
+    cdef MDB_cursor* c
+    cdef MDB_val k, v
+    cdef int rc = mdb.cursor_open(txn, dbi, &c)
+    if rc:
+        return rc
     k.size = n
     k.data = <void*>key
-    rc = mdb.delete(txn, dbi, &k, NULL)
+    rc = mdb.cursor_get(c, &k, &v, MDB_SET_KEY)
+    if rc == 0:
+        rc = delete_at(w, c, &k)
+    mdb.cursor_close(c)
     return 0 if rc == MDB_NOTFOUND else rc
 
 
-cdef int delete_range(MDB_txn* txn, MDB_dbi dbi, uint64_t first, uint64_t last) noexcept nogil:
+cdef int delete_range(worker_t* w, MDB_txn* txn, MDB_dbi dbi, uint64_t first, uint64_t last) noexcept nogil:
     cdef MDB_cursor* c
     cdef MDB_val k, v
     cdef uint64_t key = seq_to_key(first)
@@ -403,15 +417,15 @@ cdef int delete_range(MDB_txn* txn, MDB_dbi dbi, uint64_t first, uint64_t last) 
     k.size = 8
     k.data = &key
     rc = mdb.cursor_get(c, &k, &v, MDB_SET_RANGE)
-    while rc == 0 and key_to_seq(k.data) <= last:
-        rc = mdb.cursor_del(c, 0)
+    while rc == 0 and k.size == 8 and key_to_seq(k.data) <= last:
+        rc = delete_at(w, c, &k)
         if rc == 0:
             rc = mdb.cursor_get(c, &k, &v, MDB_NEXT)
     mdb.cursor_close(c)
     return 0 if rc == MDB_NOTFOUND else rc
 
 
-cdef int delete_prefix(MDB_txn* txn, MDB_dbi dbi, const char* prefix, size_t n) noexcept nogil:
+cdef int delete_prefix(worker_t* w, MDB_txn* txn, MDB_dbi dbi, const char* prefix, size_t n) noexcept nogil:
     cdef MDB_cursor* c
     cdef MDB_val k, v
     cdef int rc = mdb.cursor_open(txn, dbi, &c)
@@ -421,14 +435,14 @@ cdef int delete_prefix(MDB_txn* txn, MDB_dbi dbi, const char* prefix, size_t n) 
     k.data = <void*>prefix
     rc = mdb.cursor_get(c, &k, &v, MDB_SET_RANGE)
     while rc == 0 and k.size >= n and memcmp(k.data, prefix, n) == 0:
-        rc = mdb.cursor_del(c, 0)
+        rc = delete_at(w, c, &k)
         if rc == 0:
             rc = mdb.cursor_get(c, &k, &v, MDB_NEXT)
     mdb.cursor_close(c)
     return 0 if rc == MDB_NOTFOUND else rc
 
 
-cdef int append_record(MDB_txn* txn, op_t* op) noexcept nogil:
+cdef int append_record(worker_t* w, MDB_txn* txn, op_t* op) noexcept nogil:
     cdef streamdb_t* s = op.stream
     cdef uint64_t key = seq_to_key(op.seq)
     cdef MDB_val k, v
@@ -436,6 +450,11 @@ cdef int append_record(MDB_txn* txn, op_t* op) noexcept nogil:
     if s.cursor == NULL:
         rc = mdb.cursor_open(txn, s.msgs_dbi, &s.cursor)
         if rc:
+            return rc
+        rc = mdb.cursor_get(s.cursor, &k, &v, MDB_LAST)
+        if rc == 0 and not leaf_whole(k.data, w.page_size):
+            rc = MDB_CORRUPTED
+        if rc and rc != MDB_NOTFOUND:
             return rc
     record_seal(op.data)
     k.size = 8
@@ -461,12 +480,16 @@ cdef int drop_stream(worker_t* w, MDB_txn* txn, streamdb_t* s) noexcept nogil:
     if rc:
         return rc
     n = stream_key(s, b"s", key)
-    rc = delete_key(txn, w.meta_dbi, key, n)
+    rc = delete_key(w, txn, w.meta_dbi, key, n)
+    if rc:
+        return rc
+    key[0] = b"q"
+    rc = delete_key(w, txn, w.meta_dbi, key, n)
     if rc:
         return rc
     key[0] = b"k"
     key[n] = b"/"
-    return delete_prefix(txn, w.meta_dbi, key, n + 1)
+    return delete_prefix(w, txn, w.meta_dbi, key, n + 1)
 
 
 cdef int put_pair(MDB_txn* txn, MDB_dbi dbi, op_t* op) noexcept nogil:
@@ -486,13 +509,13 @@ cdef int apply_to_stream(worker_t* w, MDB_txn* txn, op_t* op) noexcept nogil:
     if rc:
         return rc
     if op.kind == OP_APPEND:
-        return append_record(txn, op)
+        return append_record(w, txn, op)
     if op.kind == OP_CONSUMER_PUT:
         return put_pair(txn, s.consumers_dbi, op)
     if op.kind == OP_CONSUMER_DELETE:
-        return delete_key(txn, s.consumers_dbi, op.data, op.key_len)
+        return delete_key(w, txn, s.consumers_dbi, op.data, op.key_len)
     if op.kind == OP_CONSUMER_DELETE_PREFIX:
-        return delete_prefix(txn, s.consumers_dbi, op.data, op.key_len)
+        return delete_prefix(w, txn, s.consumers_dbi, op.data, op.key_len)
     if op.kind == OP_DROP:
         return drop_stream(w, txn, s)
     s.state_dirty = True
@@ -506,9 +529,9 @@ cdef int apply_to_stream(worker_t* w, MDB_txn* txn, op_t* op) noexcept nogil:
     s.removals += 1
     if op.kind == OP_DELETE:
         key = seq_to_key(op.seq)
-        return delete_key(txn, s.msgs_dbi, <char*>&key, 8)
+        return delete_key(w, txn, s.msgs_dbi, <char*>&key, 8)
     if op.kind == OP_DELETE_RANGE:
-        return delete_range(txn, s.msgs_dbi, op.seq, op.seq2)
+        return delete_range(w, txn, s.msgs_dbi, op.seq, op.seq2)
     return mdb.drop(txn, s.msgs_dbi, 0)
 
 
@@ -518,8 +541,8 @@ cdef int apply_op(worker_t* w, MDB_txn* txn, op_t* op) noexcept nogil:
     if op.kind == OP_META_PUT:
         return put_pair(txn, w.meta_dbi, op)
     if op.kind == OP_META_DELETE:
-        return delete_key(txn, w.meta_dbi, op.data, op.key_len)
-    return delete_prefix(txn, w.meta_dbi, op.data, op.key_len)
+        return delete_key(w, txn, w.meta_dbi, op.data, op.key_len)
+    return delete_prefix(w, txn, w.meta_dbi, op.data, op.key_len)
 
 
 cdef int put_state(worker_t* w, MDB_txn* txn, streamdb_t* s) noexcept nogil:

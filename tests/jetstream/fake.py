@@ -194,6 +194,7 @@ class FakeBackend:
         self.server_name = "srv"
         self.cluster_name = ""
         self.domain = ""
+        self.failure = ""
         self.max_pending = 64 << 20
         self.limits = limits if limits is not None else {"": AccountLimits()}
         self.server_limits = server or ServerLimits()

@@ -89,6 +89,8 @@ class FakeService:
     strict = True
     domain = ""
     long_acks = False
+    failure = ""
+    broken: tuple[str, ...] = ()
     limits = ServerLimits()
 
     def __init__(self, world: JsWorld) -> None:

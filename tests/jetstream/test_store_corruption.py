@@ -206,3 +206,71 @@ def test_a_fault_that_is_not_the_stores_ends_the_process_as_before(where):
     assert done.returncode == -11
     assert "Segmentation fault" in done.stderr
     assert "natsc" not in done.stderr.splitlines()[0]
+
+
+def test_a_stream_whose_record_is_gone_is_not_begun_anew(where):
+    """Its databases are still there: a new stream would number its messages as the old one did."""
+    data_file(where).write_bytes(data_file(where).read_bytes().replace(b"s/A/S", b"s/A/R"))
+    s = open_store(where)
+    with pytest.raises(StoreError, match="its own record is damaged"):
+        s.open_stream("A", "S")
+    assert s.open_stream("A", "T").msgs == 2000
+    s.close()
+
+
+# Quarantine.
+
+def flip_everywhere(where, needle):
+    data = bytearray(data_file(where).read_bytes())
+    at = data.find(needle)
+    assert at >= 0
+    while at >= 0:
+        data[at] ^= 4
+        at = data.find(needle, at + 1)
+    data_file(where).write_bytes(data)
+
+
+def test_a_damaged_message_stays_in_quarantine(where):
+    flip_everywhere(where, payload(7)[3:])
+    s = open_store(where)
+    told = []
+    s.on_damage = lambda *what: told.append(what)
+    f = s.open_stream("A", "S")
+    assert f.msgs == 2000
+    assert f.get_bytes(7) is None
+    s.tell_damage()
+    s.tell_damage()
+    assert told == [("A", "S", [(7, "checksum of the body")])]
+    s.close()
+    s = open_store(where)
+    s.on_damage = lambda *what: told.append(what)
+    f = s.open_stream("A", "S")
+    assert (f.msgs, f.lost) == (1999, [(7, "checksum of the body")])
+    assert f.subjects_state()[b"a.0"] == (14, 1995, 284)
+    s.tell_damage()
+    assert told[1:] == told[:1]
+    f.drop()
+    s.wait_durable()
+    f = s.open_stream("A", "S")
+    assert f.lost == []
+    s.close()
+
+
+def test_a_message_that_is_whole_again_leaves_quarantine(where):
+    was = data_file(where).read_bytes()
+    flip_everywhere(where, payload(7)[3:])
+    s = open_store(where)
+    f = s.open_stream("A", "S")
+    assert f.get_bytes(7) is None
+    s.tell_damage()
+    s.close()
+    data = data_file(where).read_bytes()
+    assert len(data) >= len(was)
+    damaged = bytearray(payload(7)[3:])
+    damaged[0] ^= 4
+    data_file(where).write_bytes(data.replace(damaged, payload(7)[3:]))
+    s = open_store(where)
+    f = s.open_stream("A", "S")
+    assert f.get_bytes(7)[4] == payload(7)
+    assert f.lost == []
+    s.close()
