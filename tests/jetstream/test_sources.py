@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -403,6 +404,46 @@ def test_a_deleted_stream_reads_no_more(js: SourceWorld) -> None:
     js.advance(60 * SECOND)
     assert js.asked[1:] == ["$JS.API.CONSUMER.DELETE.O.JS_MIRROR_ih8eMwqr"]
     assert js.js.by_name["O"].consumers() == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_nothing_is_missing_or_there_twice(js: SourceWorld, seed: int) -> None:
+    """Messages come and go, consumers and deliveries are lost: in the end all that is at the origin is here, in order."""
+    chance = random.Random(seed)
+    origin = js.js.by_name["O"]
+    mirror, sink = js.mirror("M", "O"), js.sourcing("S", source("O"))
+    filtered = js.sourcing("F", source("O", filter_subject="o.a"), source("O", filter_subject="o.b"))
+
+    def lose_a_delivery() -> None:
+        for stream in (mirror, sink):
+            assert stream.sourcing is not None
+            reader = chance.choice(stream.sourcing.origins())
+            reader.probe(b"nowhere")  # what comes until it reads again is lost to it
+            js.fill(1, "o.a")
+            reader.start()
+
+    for _ in range(60):
+        what = chance.random()
+        if what < 0.6:
+            js.fill(chance.randrange(5), chance.choice(("o.a", "o.b", "o.c")))
+        elif what < 0.7:
+            origin.remove(chance.randint(1, origin.store.last_seq + 1), False)
+        elif what < 0.75:
+            origin.purge(chance.choice(("", "o.b")), 0, chance.randrange(3))
+        elif what < 0.85 and origin.consumers():
+            chance.choice(origin.consumers()).delete()
+        elif what < 0.9:
+            lose_a_delivery()
+        else:
+            js.advance(chance.randrange(15) * SECOND)
+    js.advance(60 * SECOND)
+    there = {seq: (subject, data) for seq, subject, data in stored(origin)}
+    assert there.items() <= {seq: (subject, data) for seq, subject, data in stored(mirror)}.items()
+    for stream, wanted in ((sink, there), (filtered, {seq for seq, (subject, _) in there.items() if subject != "o.c"})):
+        taken = [int((value or "").split(" ")[1]) for value in source_headers(stream)]
+        assert len(taken) == len(set(taken)) and set(wanted) <= set(taken)
+        assert stream is filtered or taken == sorted(taken)
+    assert mirror.store.last_seq == origin.store.last_seq or not there
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
