@@ -387,9 +387,13 @@ def redact_connect(arg: bytes) -> str:
 
     nats-server shows what follows a quotation mark or a comma inside of one; here all of it is hidden.
     """
+    return go_text(_redacted(arg))
+
+
+def _redacted(arg: bytes) -> bytes:
     import re
 
-    return go_text(re.sub(_SECRET, rb"\1\2[REDACTED]", arg, flags=re.DOTALL))
+    return re.sub(_SECRET, rb"\1\2[REDACTED]", arg, flags=re.DOTALL)
 
 
 # What is logged for hook_error's names: level and text of (client, detail, first, second).
@@ -404,7 +408,7 @@ _ERROR_LINES: dict[str, Callable[[Client, bytes, int, int], tuple[str, str]]] = 
     "max_payload": lambda c, d, size, limit: ("error", f"maximum payload exceeded: {size} vs {limit}"),
     "max_control_line": lambda c, d, limit, size: (
         "error",
-        f"maximum control line exceeded: max_control_line {limit}, Buffer len {size} (snip: {go_quote(d)}...)",
+        f"maximum control line exceeded: max_control_line {limit}, Buffer len {size} (snip: {go_quote(_redacted(d))}...)",
     ),
     "max_subs": lambda c, d, a, b: ("error", "maximum subscriptions exceeded"),
     "client_err": lambda c, d, a, b: ("error", f"Client Error {go_text(d)}"),

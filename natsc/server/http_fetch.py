@@ -50,6 +50,10 @@ def get(url: str, timeout: float, context: SSLContext | None) -> str:
     import http.client
     from urllib import request
 
+    asked = request.Request(_without_user(url))  # noqa: S310
+    if asked.full_url != url:
+        # Not for whom the answer may refer to.
+        asked.add_unredirected_header("Authorization", _basic(url))
     opener = request.OpenerDirector()
     for handler in (
         request.HTTPHandler(), request.HTTPSHandler(context=context), request.HTTPDefaultErrorHandler(),
@@ -60,7 +64,7 @@ def get(url: str, timeout: float, context: SSLContext | None) -> str:
     pieces: list[bytes] = []
     size = 0
     try:
-        with opener.open(url, timeout=timeout) as answer:
+        with opener.open(asked, timeout=timeout) as answer:
             if answer.status != 200:
                 raise OSError(f"{answer.status} {answer.reason}")
             while piece := answer.read1(_PIECE):
@@ -82,6 +86,23 @@ def _reason(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"{error.code} {error.reason}"
     return str(getattr(error, "reason", error))
+
+
+def _without_user(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _basic(url: str) -> str:
+    """The header for the user and password in a URL."""
+    from base64 import b64encode
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(url)
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return f"Basic {b64encode(pair.encode()).decode()}"
 
 
 def redacted(url: str) -> str:

@@ -12,6 +12,11 @@ import ssl
 
 from cryptography import x509
 
+from tests.jwts import Key, account_jwt, user_jwt
+
+from .test_jwt import ACCOUNT, OPERATOR, OPERATOR_JWT, SYSTEM, USER
+from .test_jwt import config as jwt_config
+
 MONITORING = "http: 127.0.0.1:-1\n"
 
 
@@ -162,3 +167,54 @@ class TestMessageTracing:
         else:
             event = wire.op().partition(b"\r\n")[2]
             assert json.loads(event[event.index(b"{") :])["events"][0]["type"] == "in"
+
+
+class TestTokens:
+    """Operator mode: nats-server writes JWTs into its log when it traces, and shows those that it refused."""
+
+    def config(self):
+        return jwt_config(account_jwt(ACCOUNT, OPERATOR)) + "debug: true\ntrace: true\n"
+
+    def test_jwts_in_a_trace(self, start, server_kind, dial):
+        server = start(self.config())
+        token = user_jwt(USER, ACCOUNT, bearer_token=True)
+        assert dial(server).connect(jwt=token).flush() == []
+        server.wait_log("CONNECT")
+        assert (token in "\n".join(server.log)) == (server_kind == "nats-server")
+
+    def test_what_is_no_jwt_in_connz(self, start, server_kind, dial):
+        server = start(self.config())
+        wire = dial(server).connect(jwt="apassword", sig="x")
+        wire.eof()
+        assert server.closed(wire.cid).get("jwt") == {"natsc": None, "nats-server": "apassword"}[server_kind]
+
+    def test_permissions_that_are_no_subjects(self, start, server_kind, dial):
+        """nats-server leaves them out, and so allows what was to be denied."""
+        server = start(self.config())
+        wire = dial(server)
+        token = user_jwt(USER, ACCOUNT, pub={"deny": ["a.>.b", "secret\t"]})
+        wire.connect(jwt=token, sig=USER.sign(wire.info["nonce"])).lines("PING")
+        assert wire.line() == {"natsc": b"-ERR 'Authorization Violation'", "nats-server": b"PONG"}[server_kind]
+
+    def test_nobody_to_ask_for_an_account(self, start, server_kind, dial, tmp_path):
+        """A cache that is alone waits for nobody."""
+        timeout = "10s" if server_kind == "natsc" else "100ms"
+        system = f"resolver_preload {{ {SYSTEM}: {account_jwt(SYSTEM, OPERATOR)} }}"
+        server = start(
+            f'operator: {OPERATOR_JWT}\nresolver {{ type: cache, dir: "{tmp_path}", timeout: "{timeout}" }}\n{system}'
+        )
+        wire = dial(server)
+        wire.connect(jwt=user_jwt(USER, ACCOUNT), sig=USER.sign(wire.info["nonce"]))
+        assert wire.eof() == [b"-ERR 'Authorization Violation'"]
+        expected = {"natsc": "account jwt not found", "nats-server": "fetching jwt timed out"}[server_kind]
+        server.wait_log(f"Account fetch failed: {expected}")
+
+    def test_accounts_with_a_callout(self, start, server_kind, dial):
+        """natsc lets in nobody but the callout's own users; nats-server asks the callout, and refuses without one."""
+        account = account_jwt(ACCOUNT, OPERATOR, authorization={"auth_users": [str(Key("U", "callout"))]})
+        server = start(jwt_config(account) + "debug: true\n")
+        wire = dial(server)
+        wire.connect(jwt=user_jwt(USER, ACCOUNT), sig=USER.sign(wire.info["nonce"]))
+        assert wire.eof() == [b"-ERR 'Authorization Violation'"]
+        if server_kind == "natsc":
+            server.wait_log("delegates authentication to a callout, which natsc doesn't have")
