@@ -371,7 +371,8 @@ def change_error(old: ConsumerConfig, new: ConsumerConfig, backend: Backend) -> 
             return "can not update pull consumer to push based"
         if not new.deliver_subject:
             return "can not update push consumer to pull based"
-        if backend.has_interest(old.deliver_subject):
+        # Another stream is at one place only, and somebody may listen to everything.
+        if not new.sourcing and backend.has_interest(old.deliver_subject):
             return ApiError(errors.CONSUMER_NAME_EXIST)
     if old.max_waiting != new.max_waiting:
         return "max waiting can not be updated"

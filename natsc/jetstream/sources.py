@@ -196,7 +196,7 @@ class Origin(Intake):
         if source.external is not None and source.external.deliver:
             prefix = f"{source.external.deliver}.{letter}"
         config = ConsumerConfig()
-        config.name = f"JS_{kind.upper()}_{self.sourcing.consumer_hash(source)}"
+        config.name = self._consumer_name()
         config.deliver_subject = f"{prefix}.{self.owner.consumer_name()}".replace("..", ".")
         config.ack_policy = "none"
         config.ack_wait = ACK_WAIT_NS
@@ -369,6 +369,16 @@ class Origin(Intake):
     def keep(self) -> None:
         self.sourcing.keep(self)
 
+    def follow_name(self, source: StreamSource) -> None:
+        """Reads through another consumer where its name has changed: it depends on how often its origin is read."""
+        self.source = source
+        if self._config.name and not self._config.name.startswith(self._consumer_name()):
+            self.delete_consumer()
+            self.start()
+
+    def _consumer_name(self) -> str:
+        return f"JS_{'MIRROR' if self.is_mirror else 'SRC'}_{self.sourcing.consumer_hash(self.source)}"
+
     def delete_consumer(self) -> None:
         """Tries to remove the consumer at the origin, unless it was given to us."""
         if self.source.consumer is None and self._config.name:
@@ -474,6 +484,8 @@ class Sourcing:
             origin = self.sources.pop(name)
             origin.delete_consumer()
             origin.end()
+        for origin in self.sources.values():
+            origin.follow_name(names[origin.name])
         fresh = [Origin(self.stream, source, False) for name, source in names.items() if name not in self.sources]
         self._find_starts(fresh)
         for origin in fresh:

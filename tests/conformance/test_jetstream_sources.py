@@ -57,7 +57,7 @@ def until(talk: Talk, name: str, done: Callable[[dict[str, Any]], bool]) -> None
     while not done(found := ask(talk, f"STREAM.INFO.{name}")):
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
-    found.get("sources", []).sort(key=lambda one: json.dumps(one["name"]))
+    found.get("sources", []).sort(key=lambda one: one["name"] + one.get("filter_subject", ""))
     talk.note(json.dumps(steady({part: found.get(part) for part in ("state", "mirror", "sources")})))
 
 
@@ -318,6 +318,17 @@ def work_queues(talk: Talk) -> None:
     until(talk, "WQ", lambda info: info["state"]["messages"] == 1)
     talk.api("STREAM.DELETE.WS")
     until(talk, "WQ", lambda info: info["state"]["consumer_count"] == 0)
+
+
+@scenario
+def two_filters_of_a_work_queue(talk: Talk) -> None:
+    talk.stream("XQ", retention="workqueue")
+    talk.fill("XQ.a", "XQ.b", "XQ.c")
+    talk.stream("XS", subjects=[], sources=[{"name": "XQ", "filter_subject": f"XQ.{one}"} for one in "ab"])
+    until_last(talk, "XS", 2)
+    talk.api("CONSUMER.NAMES.XQ")
+    talk.consumer("XQ", "C", filter_subject="XQ.a")
+    talk.consumer("XQ", "D", filter_subject="XQ.a")
 
 
 @scenario

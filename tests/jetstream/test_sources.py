@@ -277,6 +277,35 @@ def test_a_work_queue_gives_away_what_it_had(js: SourceWorld) -> None:
     assert [one.config.durable_name for one in queue.consumers()] == [f"JS_SRC_{short_hash(short_hash('S $G'))}"]
 
 
+def test_a_work_queue_is_read_again(js: SourceWorld) -> None:
+    queue = js.stream("Q", "q.>", retention="workqueue")
+    sink = js.sourcing("S", source("Q"))
+    js.fill(3, "q.a")
+    js.advance(5 * SECOND)
+    assert sink.sourcing is not None
+    js.say(b"SUB $JS.S.> 9\r\n")  # somebody who hears everything is no reason to refuse a stream its consumer
+    sink.sourcing.sources["Q > >"]._retry()
+    js.fill(2, "q.a")
+    for _ in range(3):
+        js.advance(SECOND)
+    assert [data for _, _, data in stored(sink)] == [b"0", b"1", b"2", b"0", b"1"]
+    assert queue.state().messages == 0
+    assert js.warnings == []
+
+
+def test_a_work_queue_has_no_consumer_too_many(js: SourceWorld) -> None:
+    queue = js.stream("Q", "q.>", retention="workqueue")
+    sink = js.sourcing("S", source("Q", filter_subject="q.a"), source("Q", filter_subject="q.b"))
+    config = sink.config.clone()
+    config.sources = [source("Q", filter_subject="q.a")]
+    sink.update(config)
+    js.fill(1, "q.a")
+    for _ in range(4):
+        js.advance(SECOND)
+    assert [one.name for one in queue.consumers()] == [f"JS_SRC_{short_hash(short_hash('S $G'))}"]
+    assert (queue.state().messages, sink.state().messages) == (0, 1)
+
+
 def test_sources_come_and_go_with_the_configuration(js: SourceWorld) -> None:
     sink = js.sourcing("S", source("O"), subjects=["s.>"])
     js.fill(2, "o.a")
