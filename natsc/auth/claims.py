@@ -63,6 +63,23 @@ class ClaimAccount:
         self.updated_ns = now_ns
         self.options = account_options(claims)
 
+    def has_activated(self, entry: Import, export: Export, now: int) -> int | None:
+        """When the activation ends that an import from this account brings (seconds, 0: never); None: it counts not.
+
+        What it is for, and for whom, was checked with the importing account's claims.
+        """
+        try:
+            claims = jwt.decode_activation(entry.token)
+        except jwt.JWTError:
+            return None
+        signer = claims.nats.issuer_account
+        if signer and (signer != self.name or claims.iss not in self.signing_keys):
+            return None
+        if 0 < claims.exp <= now or claims.nbf > now:
+            return None
+        revoked = (export.revocations.get(name, -1) for name in (jwt.ALL_USERS, claims.sub))
+        return None if any(time >= claims.iat for time in revoked) else claims.exp
+
     def has_revoked(self, user: str, issued_at: int) -> bool:
         """Whether a user's JWT of that time (seconds) counts no more."""
         return any(name in self.revocations and self.revocations[name] >= issued_at for name in (jwt.ALL_USERS, user))

@@ -22,6 +22,8 @@ from natsc.config.values import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from natsc.config.options import Account, Export, Import, Options
     from natsc.config.parser import Token
 
@@ -213,3 +215,65 @@ def _service_cycle(node: _Node, subject: str, visited: set[str]) -> None:
                 raise GoError(_CYCLE)
             visited.add(node.name)
             _service_cycle(dest, here if is_subset(here, subject) else subject, visited)
+
+
+def usable(
+    accounts: list[Account], activated: Callable[[Account, Import, Account, Export], bool]
+) -> tuple[list[Account], list[tuple[Account, Import, str]]]:
+    """Accounts that nobody has checked together: each with the imports that hold, and what is wrong with the others.
+
+    activated: whether an import brings what an export asks for that requires a token.
+    """
+    by_name = {account.name: account for account in accounts}
+    nodes = {account.name: _node_of(account) for account in accounts}
+    found = []
+    faults = []
+    for account in accounts:
+        kept = account.copy_links()
+        for entry in account.imports:
+            fault = _import_fault(nodes, by_name, account, entry, activated)
+            if fault:
+                faults.append((account, entry, fault))
+            else:
+                kept.imports.append(entry)
+        found.append(kept)
+    return found, faults
+
+
+def _node_of(account: Account) -> _Node:
+    node = _Node(account.name)
+    for export in account.exports:
+        exports = node.services if export.service else node.streams
+        exports[export.subject] = ([], max(export.account_token_position, 0))
+    return node
+
+
+def _import_fault(
+    nodes: dict[str, _Node],
+    by_name: dict[str, Account],
+    account: Account,
+    entry: Import,
+    activated: Callable[[Account, Import, Account, Export], bool],
+) -> str:
+    source = nodes.get(entry.account)
+    if source is None:
+        return "account missing"
+    exporter = by_name[entry.account]
+    exports = source.services if entry.service else source.streams
+    subject = _matching(exports, entry.subject)
+    export = next((one for one in exporter.exports if one.service == entry.service and one.subject == subject), None)
+    if (
+        export is not None
+        and export.token_required
+        and not export.account_token_position
+        and not activated(account, entry, exporter, export)
+    ):
+        return f"{'service' if entry.service else 'stream'} import not authorized"
+    try:
+        if entry.service:
+            _service_import(nodes[account.name], source, entry.to or entry.subject, entry.subject)
+        else:
+            _stream_import(nodes[account.name], source, entry)
+    except GoError as error:
+        return str(error)
+    return ""

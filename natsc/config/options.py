@@ -274,6 +274,10 @@ class Account(Struct):
 
     __hash__ = None
 
+    def copy_links(self) -> Account:
+        """An account of that name with the same exports and mappings, and no imports."""
+        return Account(self.name, exports=self.exports, mappings=self.mappings)
+
     def same_as(self, other: Account) -> bool:
         """Everything but the users is equal: they have the account as a field and are compared on their own."""
         skipped = ("users", "nkeys")

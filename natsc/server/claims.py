@@ -19,6 +19,7 @@ from natsc.auth.claims import ClaimAccount, bad_permissions, permissions
 from natsc.auth.jwt_check import check_account
 from natsc.auth.operator import strict_keys, trusted_keys
 from natsc.config.gotext import format_duration, quote
+from natsc.config.subject_mapping import check_mapping
 from natsc.server.resolvers import MISSING, Resolver, is_account, make_resolver
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from natsc._core import Client
     from natsc.auth.operator import JWTUser
     from natsc.clock import Timer
+    from natsc.config.options import Account, Export, Import
     from natsc.server.server import Server
 
     Then = Callable[[], object]
@@ -58,6 +60,9 @@ class ClaimAccounts:
         self._running = 0
         self._links: deque[str] = deque()  # accounts that others import from, to be looked up
         self._linking = False
+        self._imported_from: set[str] = set()  # accounts that others have imported from
+        self._untied = False  # whether links have changed since they were tied
+        self._activations: Timer | None = None  # fires when the next one ends
         self._closed = False
         if self.resolver is not None:
             self.resolver.preload(server.options.resolver_preloads)
@@ -157,14 +162,17 @@ class ClaimAccounts:
         server.log.debug(f"Updating account claims: {name}/{claims.name}")
         if account is None:
             account = self.accounts[name] = ClaimAccount(name, claims.iss)
-        before = account.signing_keys
+        before, links_before = account.signing_keys, account.options
         strict = claims.iss in strict_keys(server.options)
         account.apply(token, claims, strict=strict, now_ns=server.clock.wall_ns())
         self._expire_later(account)
         server.adopt(account)
+        self._note_links(links_before, account.options)
         self._look_at_clients(account, _changed_keys(before, account.signing_keys))
         self._links.extend(entry.account for entry in account.options.imports)
         self._look_up_links()
+        if self._untied and not self._linking:
+            self.tie()
 
     def _look_up_links(self) -> None:
         """Accounts that others import from: each is looked up once, however they refer to each other."""
@@ -176,6 +184,46 @@ class ClaimAccounts:
             if name not in self.accounts and name not in self._waiting:
                 self.want(name, lambda: None)
         self._linking = False
+
+    def _note_links(self, before: Account, now: Account) -> None:
+        self._imported_from.update(entry.account for entry in now.imports)
+        self._untied |= bool(
+            before.imports or before.mappings or now.imports or now.mappings or now.name in self._imported_from
+        )
+
+    def tie(self) -> None:
+        """Ties accounts together as their imports, exports and activations say by now, and has their mappings count."""
+        self._untied = False
+        if not self._imported_from and not any(account.options.mappings for account in self.accounts.values()):
+            return
+        from natsc.config.account_links import usable
+        from natsc.server import imports
+
+        ends: list[int] = []
+
+        def activated(importer: Account, entry: Import, exporter: Account, export: Export) -> bool:
+            end = self.accounts[exporter.name].has_activated(entry, export, self._now())
+            if end:
+                ends.append(end)
+            return end is not None
+
+        linked, faults = usable([account.options for account in self.accounts.values()], activated)
+        for account, entry, why in faults:
+            kind = "service" if entry.service else "stream"
+            label = self.server.account_label(account.name)
+            self.server.log.debug(f"Error adding {kind} import to account [{label}]: {why}")
+        for one in linked:
+            one.mappings = {subject: to for subject, to in one.mappings.items() if check_mapping(subject, to) is None}
+        imports.tie(self.server, linked)
+        if self._activations is not None:
+            self._activations.cancel()
+            self._activations = None
+        if ends:
+            self._activations = self.server.clock.call_later(min(ends) - self._now(), self._activation_ended)
+
+    def _activation_ended(self) -> None:
+        self.tie()
+        self.server.engine.end_turn()
 
     def _now(self) -> int:
         return self.server.clock.wall_ns() // _SECOND
@@ -223,9 +271,11 @@ class ClaimAccounts:
         account.token = ""
         account.updated_ns = self.server.clock.wall_ns()
         account.options.jetstream = None
+        account.options.imports, account.options.exports, account.options.mappings = [], [], {}
         limits = account.options.limits
         limits.max_connections = limits.max_subscriptions = limits.max_payload = limits.max_leafnodes = 0
         self.server.adopt(account)
+        self.tie()
         timer = self._expiries.pop(name, None)
         if timer is not None:
             timer.cancel()

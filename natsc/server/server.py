@@ -177,7 +177,9 @@ class Server:
             account.limits = limits
             if limits is not None:
                 account.set_limits(limits.max_connections, limits.max_subscriptions, limits.max_payload)
-        if any(account.imports for account in self.engine.accounts()) or any(
+        if self.claims is not None:
+            self.claims.tie()
+        elif any(account.imports for account in self.engine.accounts()) or any(
             configured.imports or configured.mappings for configured in opts.accounts or ()
         ):
             from natsc.server import imports
