@@ -408,7 +408,8 @@ _ERROR_LINES: dict[str, Callable[[Client, bytes, int, int], tuple[str, str]]] = 
     "max_payload": lambda c, d, size, limit: ("error", f"maximum payload exceeded: {size} vs {limit}"),
     "max_control_line": lambda c, d, limit, size: (
         "error",
-        f"maximum control line exceeded: max_control_line {limit}, Buffer len {size} (snip: {go_quote(_redacted(d))}...)",
+        f"maximum control line exceeded: max_control_line {limit}, Buffer len {size} "
+        f"(snip: {go_quote(_redacted(d))}...)",
     ),
     "max_subs": lambda c, d, a, b: ("error", "maximum subscriptions exceeded"),
     "client_err": lambda c, d, a, b: ("error", f"Client Error {go_text(d)}"),

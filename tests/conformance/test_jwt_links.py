@@ -97,7 +97,7 @@ class TestActivations:
     @pytest.mark.parametrize("token", [
         activation("other"), activation(to=A), activation(signer=SIGNING), activation(kind="service"), "rubbish",
         activation(signer=SIGNING, issuer_account=str(SYSTEM)),
-    ], ids=["another subject", "another importer", "another issuer", "another kind", "rubbish", "another account"])  # fmt: skip
+    ], ids=["subject", "importer", "issuer", "kind", "rubbish", "account"])  # fmt: skip
     def test_that_spoil_the_account(self, shared_server, dial, token):
         server = shared_server(world([PRIVATE], [imported(PRIVATE, token=token)]))
         wire = dial(server)
