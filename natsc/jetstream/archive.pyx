@@ -165,6 +165,12 @@ cdef class ArchiveReader:
             self.decoded += self.decoder.block_len
         return READY
 
+    @staticmethod
+    def check_subject(bytes subject not None, uint64_t seq) -> None:
+        """Raises ArchiveError where a message can't have this subject."""
+        if not is_subject(subject, len(subject)):
+            raise ArchiveError(f"message sequence {seq} has an invalid subject")
+
     def preamble(self) -> bytes | None:
         """The first eight bytes, which stay to be read; None where they aren't there yet. Raises S2Error."""
         return self.data[self.head:self.head + 8] if self.want(8) else None

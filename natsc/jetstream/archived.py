@@ -17,15 +17,19 @@ SEQ_MAX = 1 << 62
 
 
 class ArchivedConsumer:
-    """A consumer as an archive has it. `position`: delivered (consumer's and stream's sequence), then the floor's."""
+    """A consumer as an archive has it.
 
-    __slots__ = ("config", "name", "pending", "position", "redelivered")
+    `position`: delivered (consumer's and stream's sequence), then the floor's; None where it begins as a new one.
+    `created` in ns, 0 where that isn't known.
+    """
+
+    __slots__ = ("config", "created", "name", "pending", "position", "redelivered")
 
     def __init__(
         self,
         name: str,
         config: ConsumerConfig,
-        position: tuple[int, int, int, int],
+        position: tuple[int, int, int, int] | None,
         pending: list[tuple[int, int, int]],
         redelivered: dict[int, int],
         last_seq: int,
@@ -36,6 +40,12 @@ class ArchivedConsumer:
             config.pause_until = None
         self.name = name
         self.config = config
+        self.created = 0
+        self.position = position
+        self.pending: list[tuple[int, int, int]] = []
+        self.redelivered: dict[int, int] = {}
+        if position is None:
+            return
         delivered_dseq, delivered_sseq, floor_dseq, floor_sseq = position
         delivered_sseq, floor_sseq = min(delivered_sseq, last_seq), min(floor_sseq, last_seq)
         if not 0 <= floor_dseq <= delivered_dseq < SEQ_MAX or not 0 <= floor_sseq <= delivered_sseq:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from natsc.clock import Timer
     from natsc.jetstream.account import AccountJetStream
+    from natsc.jetstream.older import OlderArchive
     from natsc.jetstream.stream_config import StreamConfig, StreamState
 
 _STALLED_S = 5.0
@@ -131,7 +132,7 @@ class Restore:
         self.ended = False
         self.subject = f"$JS.SNAPSHOT.RESTORE.{config.name}.{owner.event_id()}"
         self._reader = ArchiveReader()
-        self._archive: Archive | None = None
+        self._archive: Archive | OlderArchive | None = None
         self._queue: deque[tuple[bytes, bytes]] = deque()  # payload, reply
         self._queued = 0
         self._fed = False  # the first of the queue is in the reader
@@ -217,10 +218,12 @@ class Restore:
             self._archive = self._open(magic)
         return not self._archive.step(_STEP_BYTES) or self._archive.done
 
-    def _open(self, magic: bytes) -> Archive:
-        if magic != MAGIC:
-            raise RestoreError("not an archive of nats-server 2.15 or natsc")
-        return Archive(self.owner, self.config, self._reader)
+    def _open(self, magic: bytes) -> Archive | OlderArchive:
+        if magic == MAGIC:
+            return Archive(self.owner, self.config, self._reader)
+        from natsc.jetstream.older import OlderArchive as Older
+
+        return Older(self.owner, self.config, self._reader, _read_ttl)
 
     def _finish(self, reply: bytes) -> None:
         if self._archive is None:

@@ -16,7 +16,8 @@ from natsc.jetstream.limits import check_limits, reserved_by_others, select_limi
 from natsc.jetstream.stream import consumers_told_deleted
 from natsc.jetstream.stream_check import subjects_overlap
 from natsc.jetstream.stream_config import FILE, MEMORY
-from natsc.jetstream.transfer import put_state
+from natsc.jetstream.streams import identity
+from natsc.jetstream.transfer import put_state, set_created
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Staging:
         self.kept = config.storage == FILE
         self.stream: ManagedStream = owner.open_stream(config, owner.now(), listed=False)
         self.consumers: list[ArchivedConsumer] = []
+        self.created = 0  # when the stream was, in ns; 0: now
         if self.kept:
             label = f"{owner.account.name}\0{config.name}".encode("utf-8", "surrogateescape")
             owner.meta_put(restore_key(owner.account.name, config.name), label)
@@ -82,11 +84,18 @@ class Staging:
         """All is there: the stream works from now on. Raises ApiError, StoreError; abort() is the caller's then."""
         stream, owner, now = self.stream, self.owner, self.owner.now()
         self._check_subjects()
+        if self.created:
+            stream.created = self.created
+            stream.identity = identity(self.created)
         stream.recover(now)
         for archived in self.consumers:
             try:
                 consumer = create_or_update(stream, archived.config, "", owner, False)
-                put_state(consumer, *archived.position, archived.pending, archived.redelivered)
+                if archived.position is not None:
+                    put_state(consumer, *archived.position, archived.pending, archived.redelivered)
+                if archived.created:
+                    set_created(consumer, archived.created)
+                    stream.save_consumer(consumer)
             except ApiError as error:
                 raise RestoreError(f'failed to add consumer "{archived.name}": {error}') from None
         owner.restoring.pop(self.config.name)

@@ -46,6 +46,12 @@ def take_state(Consumer c not None, uint64_t last_seq) -> dict:
     return state
 
 
+def set_created(Consumer c not None, int64_t created_ns) -> None:
+    """It is older than this server's: wall clock, ns."""
+    c.created = created_ns
+    c.changed = True
+
+
 def put_state(Consumer c not None, uint64_t delivered_dseq, uint64_t delivered_sseq, uint64_t floor_dseq,
               uint64_t floor_sseq, list pending, dict redelivered) -> None:
     """Let a consumer that has delivered nothing yet go on from there. It is kept with what it does next.
