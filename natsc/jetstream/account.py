@@ -5,7 +5,7 @@ from __future__ import annotations
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.names import MEMORY, random_name, raw, short_hash
 from natsc.jetstream.quota import AccountLimits
-from natsc.jetstream.stream import Usage
+from natsc.jetstream.retained import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

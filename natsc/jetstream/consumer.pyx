@@ -29,8 +29,9 @@ from natsc.jetstream.consumer_pulls cimport PIN_LEN, PRIORITY_PINNED
 from natsc.jetstream.consumer_push cimport PushingConsumer
 from natsc.jetstream.delivery cimport ACK_NUMBERS_MAX, ack_info_t, compose, read_ack_subject, write_ack_numbers
 from natsc.jetstream.layout cimport stored_t
-from natsc.jetstream.stream cimport RETAIN_INTEREST, RETAIN_LIMITS, Stream
-from natsc.jetstream.subjectstate cimport filters_match
+from natsc.jetstream.retained cimport PART_ALL, PART_NONE, PART_WIDER, RETAIN_INTEREST, RETAIN_LIMITS
+from natsc.jetstream.stream cimport Stream
+from natsc.jetstream.subjectstate cimport filter_match, filter_t, filters_match
 from natsc.jetstream.waiting cimport wait_t
 from natsc.jetstream.worker cimport worker_durable
 
@@ -225,7 +226,7 @@ cdef class Consumer(PushingConsumer):
         cdef bint relevant = self.pending_stale
         if self.closed:
             return
-        for seq in range(max(first_seq, self.pending_seq + 1), last_seq + 1):
+        for seq in range(max(first_seq, self.pending_seq + 1, self.next_sseq), last_seq + 1):
             if self.num_filters == 0:
                 n += self.stream.store.has(seq)
             elif not self.pending_stale:
@@ -234,7 +235,7 @@ cdef class Consumer(PushingConsumer):
             self.pending += <int64_t>n
         self.pending_seq = max(self.pending_seq, last_seq)
         # What was there before it could be seen is counted already.
-        if n or relevant or self.pending > 0:
+        if n or relevant or self.pending > 0 or self.no_wait_requests:
             if self.active if self.is_push else self.waiting.count > 0:
                 self.wake()
 
@@ -253,9 +254,18 @@ cdef class Consumer(PushingConsumer):
             head.ack.sseq = seq
             self.put_letter(&head, NULL, NULL)
 
-    cdef void on_purged(self, uint64_t first_seq) noexcept:
-        self.purged_first = max(self.purged_first, first_seq, <uint64_t>1)
-        self.pending_stale = True
+    cdef int part_in(self, const filter_t* f) noexcept nogil:
+        cdef Py_ssize_t i, inside = 0
+        for i in range(self.num_filters):
+            inside += filter_match(f, self.filters[i].subject, self.filters[i].len)
+        if inside and inside == self.num_filters:
+            return PART_ALL
+        return PART_WIDER if filters_match(self.filters, self.num_filters, f.subject, f.len) else PART_NONE
+
+    cdef void on_purged(self, uint64_t first_seq, bint told, bint some) noexcept:
+        self.purged_first = max(self.purged_first, first_seq if told else 1, <uint64_t>1)
+        self.purged_told = self.purged_told or told
+        self.pending_stale = self.pending_stale or some
         self.post()
 
     cdef void take_purge(self) noexcept:
@@ -264,7 +274,9 @@ cdef class Consumer(PushingConsumer):
         cdef pend_t* p = acks_from(&self.acks, 0)
         cdef uint64_t seq
         cdef bint moved = False
+        cdef bint told = self.purged_told
         self.purged_first = 0
+        self.purged_told = False
         while p != NULL:
             seq = p.seq
             if not self.stream.store.has(seq):
@@ -279,9 +291,13 @@ cdef class Consumer(PushingConsumer):
         if self.acks.floor_sseq + 1 < first:
             self.acks.floor_sseq = first - 1
             moved = True
-        if moved and self.acks.pending == 0:
-            self.acks.delivered_sseq = self.acks.floor_sseq = max(self.acks.delivered_sseq, self.next_sseq - 1)
-            self.acks.delivered_dseq = self.acks.floor_dseq = self.next_dseq - 1
+        if (told or moved) and self.acks.pending == 0:
+            self.acks.floor_sseq = max(self.acks.delivered_sseq, self.next_sseq - 1)
+            self.acks.floor_dseq = self.next_dseq - 1
+            moved = True
+        if told or moved:
+            self.acks.delivered_sseq = max(self.acks.delivered_sseq, self.next_sseq - 1)
+            self.acks.delivered_dseq = self.next_dseq - 1
         self.changed = self.changed or moved
         self.woken = True
 
@@ -385,7 +401,8 @@ cdef class Consumer(PushingConsumer):
         if result == FULL:
             self.kick_ns = self.soon()
         elif self.no_wait_requests and not self.kick_ns:
-            self.process_waiting(not self.stalled)
+            # What is stored and can't be seen yet is worth waiting for.
+            self.process_waiting(not self.stalled and self.stream.visible_seq >= self.stream.last_seq())
 
     cdef int deliver_next(self, Py_ssize_t* octets) noexcept:
         """Deliver one message. SENT, DONE or FULL."""
@@ -516,8 +533,8 @@ cdef class Consumer(PushingConsumer):
             c.seq = self.skip[self.skip_at]
             self.skip_at += 1
             self.next_sseq = self.skip_resume + 1 if self.skip_at == self.skip_count else c.seq + 1
-            self.pending -= 1
-            if self.stream.load(c.seq, m):
+            if self.stream.load(c.seq, m):      # what has gone isn't counted any more
+                self.pending -= 1
                 c.source = FROM_SKIP
                 return FOUND
         c.source = FROM_STREAM
@@ -546,7 +563,9 @@ cdef class Consumer(PushingConsumer):
             return
         if c.source == FROM_SKIP:
             self.skip_at -= 1
-        self.next_sseq = c.before
+            self.next_sseq = c.before
+        else:
+            self.next_sseq = c.seq
         if not self.pending_stale:
             self.pending += 1
 

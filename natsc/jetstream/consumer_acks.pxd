@@ -7,7 +7,7 @@ from natsc.engine.types cimport account_t, engine_t, job_t
 from natsc.jetstream.ackstate cimport acks_t, pend_t
 from natsc.jetstream.delivery cimport scratch_t
 from natsc.jetstream.outbox cimport Outbox
-from natsc.jetstream.stream cimport Stream, StreamConsumer
+from natsc.jetstream.retained cimport StreamConsumer
 from natsc.jetstream.subjectstate cimport filter_t
 
 cdef enum:

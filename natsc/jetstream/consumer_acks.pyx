@@ -23,7 +23,7 @@ from natsc.jetstream.ackstate cimport (ACK_PAGE_BITS, ACK_PENDING, ACK_QUEUED, a
                                        acks_redelivered, acks_take_dirty, acks_touch, acks_unqueue, pend_t)
 from natsc.jetstream.failpoint cimport FAIL_CONSUMER_PAGES, failpoint
 from natsc.jetstream.layout cimport crc32c, seq_to_key
-from natsc.jetstream.stream cimport StreamConsumer
+from natsc.jetstream.retained cimport StreamConsumer
 
 cdef enum:
     STATE_FORMAT = 1

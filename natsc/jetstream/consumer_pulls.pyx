@@ -33,11 +33,13 @@ cdef class PullingConsumer(AckingConsumer):
 
     cdef uint64_t count_pending(self) noexcept:
         """How many messages are still to be delivered for the first time."""
+        cdef uint64_t i
         if self.pending_stale:
             self.pending_stale = False
             if self.skip_at < self.skip_count:
-                self.pending = <int64_t>(self.skip_count - self.skip_at + self.stream.num_pending(
-                    self.filters, self.num_filters, self.skip_resume + 1))
+                self.pending = <int64_t>self.stream.num_pending(self.filters, self.num_filters, self.skip_resume + 1)
+                for i in range(self.skip_at, self.skip_count):
+                    self.pending += self.stream.store.has(self.skip[i])
             else:
                 self.pending = <int64_t>self.stream.num_pending(self.filters, self.num_filters, self.next_sseq)
             self.pending_seq = self.stream.last_seq()

@@ -6,6 +6,7 @@ from natsc.jetstream.consumer_pulls cimport PullingConsumer
 
 cdef class ConfiguredConsumer(PullingConsumer):
     cdef uint64_t purged_first          # messages below it went; 0 = no purge since the last job
+    cdef bint purged_told               # and the consumer is at purged_first then
     cdef bint headers_only
     cdef bytes deliver_subject
     cdef bytes deliver_group            # b"" = none

@@ -13,7 +13,7 @@ from natsc.jetstream.backend import StoreError
 from natsc.jetstream.names import MEMORY, short_hash, text
 from natsc.jetstream.outbox import Outbox
 from natsc.jetstream.quota import AccountLimits, ServerLimits
-from natsc.jetstream.stream import Usage
+from natsc.jetstream.retained import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ Invariants
 2. An acknowledgement is queued behind the operation that stores its message; that of a duplicate behind everything that
    was queued before it, so that it never says more than is durable.
 3. Sequences only go up; visible_seq never passes what is durable (memory streams: what the last turn stored).
-4. After every change of the store, settle() has brought the account's and the server's usage up to date.
+
+What is kept and for how long: natsc/jetstream/retained.pyx.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -19,12 +20,13 @@ from natsc._core cimport Client, Engine
 from natsc.engine.account cimport SUB_ADDED, Account, add_sub, remove_all_subs
 from natsc.engine.client cimport detach
 from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t
-from natsc.jetstream.dedupe cimport dedupe_add, dedupe_clear, dedupe_expire, dedupe_find, dedupe_init, dedupe_t, msgid_t
-from natsc.jetstream.expiry cimport heap_clear, heap_pop, heap_push, heap_t
+from natsc.jetstream.dedupe cimport dedupe_add, dedupe_clear, dedupe_expire, dedupe_find, dedupe_init, msgid_t
+from natsc.jetstream.expiry cimport heap_clear, heap_push
 from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is, parse_number
 from natsc.jetstream.layout cimport stored_t
-from natsc.jetstream.msgstore cimport MsgStore, purge_t
-from natsc.jetstream.outbox cimport Outbox, Visible, put_number
+from natsc.jetstream.msgstore cimport MsgStore
+from natsc.jetstream.outbox cimport Outbox, put_number
+from natsc.jetstream.retained cimport RETAIN_INTEREST, RETAIN_LIMITS, RETAIN_WORK_QUEUE, RetainedStream, StreamConsumer, Usage
 from natsc.jetstream.subjectstate cimport filter_init, filter_t, subject_t, subjects_find
 
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
@@ -33,7 +35,6 @@ cdef enum:
     ACK_MAX = 2048              # bytes of a PubAck
     MORE_MAX = 200              # ... of what it adds
     MAX_HEADERS = 65535         # bytes of a header block that can be stored
-    EXPIRE_BUDGET = 20000       # messages that one step of expiry removes
     SCAN_BUDGET = 0x7FFFFFFF
 
 cdef void take_message(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept:
@@ -41,38 +42,7 @@ cdef void take_message(engine_t* e, client_t* c, sub_t* s, client_t* src, match_
     (<Stream>c.owner).ingest(m, msg)
 
 
-cdef class StreamConsumer:
-    cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept:
-        pass
-
-    cdef void on_removed(self, uint64_t seq) noexcept:
-        pass
-
-    cdef void on_purged(self, uint64_t first_seq) noexcept:
-        pass
-
-    cdef void on_stream_deleted(self):
-        pass
-
-    cdef void on_shutdown(self):
-        pass
-
-    cdef bint wants(self, const char* subject, Py_ssize_t n) noexcept nogil:
-        return True
-
-    cdef bint needs(self, uint64_t seq) noexcept nogil:
-        return False
-
-
-cdef class Usage:
-    """What is used of storage, and how much may be; -1 = no limit."""
-
-    def __init__(self, int64_t max_memory=-1, int64_t max_storage=-1):
-        self.max_memory = max_memory
-        self.max_storage = max_storage
-
-
-cdef class Stream(Visible):
+cdef class Stream(RetainedStream):
     """A stream over a store that is open. Starts to receive with listen()."""
 
     def __cinit__(self, Outbox outbox not None, Account account not None, str name not None, MsgStore store not None,
@@ -95,7 +65,6 @@ cdef class Stream(Visible):
 
     def __dealloc__(self):
         dedupe_clear(&self.dedupe)
-        heap_clear(&self.ttls)
 
     # Configuration.
 
@@ -456,296 +425,12 @@ cdef class Stream(Visible):
         self.outbox.reply(self.outbox.current_op() if self.is_file else 0, &self.account.a, reply, n, text, o + 1 - text, 0,
                           <const char*>self.ack_failure, len(self.ack_failure))
 
-    # What a message pushes out.
-
-    cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept:
-        cdef subject_t* state
-        cdef uint64_t left = 0
-        if self.max_per_subject > 0:
-            state = subjects_find(&self.store.subjects, subject, n)
-            left = state.count if state != NULL else 0
-            while left > <uint64_t>self.max_per_subject:
-                state = self.store.subject_state(subject, n)
-                if state == NULL or state.count <= <uint64_t>self.max_per_subject:
-                    break
-                if not self.remove_seq(state.first, None):
-                    break
-                left -= 1
-        if self.discard_new:
-            return
-        if self.max_msgs > 0:
-            while self.store.msgs > <uint64_t>self.max_msgs and self.remove_seq(self.store.first_seq, None):
-                pass
-        if self.max_bytes > 0:
-            while self.store.bytes > <uint64_t>self.max_bytes and self.store.msgs and self.remove_seq(
-                    self.store.first_seq, None):
-                pass
-
-    cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept:
-        """Remove what came before seq, on its subject or on all."""
-        cdef purge_t p
-        self.store.purge_begin(&p, subject, 0 if all else n, seq, 0)
-        while not p.done:
-            self.store.purge_step(&p, 4096)
-        if p.purged:
-            self.tell_purged()
-
-    cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept:
-        """Remove a message; consumers but one hear of it. False where it isn't there."""
-        cdef StreamConsumer c
-        self.outbox.touch()
-        if not self.store.remove(seq):
-            return False
-        for c in self.consumers:
-            if c is not but:
-                c.on_removed(seq)
-        return True
-
-    def tell_purged(self) -> None:
-        """Many messages went."""
-        cdef StreamConsumer c
-        self.outbox.touch()
-        for c in self.consumers:
-            c.on_purged(self.store.first_seq)
-        self.settle()
-
-    cdef void settle(self) noexcept:
-        """Bring the usages up to date."""
-        self.use(<int64_t>(self.store.bytes - self.counted))
-
-    cdef void use(self, int64_t more) noexcept:
-        self.counted += <uint64_t>more
-        if self.is_file:
-            self.account_usage.storage += more
-            self.server_usage.storage += more
-        else:
-            self.account_usage.memory += more
-            self.server_usage.memory += more
-
-    # Age.
-
-    def arm_timer(self) -> None:
-        """Have expire called when the first message is due. See natsc/jetstream/streams.py."""
-
-    def next_expiry(self) -> int:
-        """When the first message expires, wall clock ns; 0 = never."""
-        cdef int64_t when = 0
-        cdef int64_t first = 0
-        self.outbox.touch()
-        if self.max_age_ns and self.next_aged(&first):
-            when = first + self.max_age_ns
-        if self.ttls.count and (when == 0 or self.ttls.items[0].when_ns < when):
-            when = self.ttls.items[0].when_ns
-        return when
-
-    def expire(self, int64_t now_ns) -> bool:
-        """Remove what is too old, a bounded number of messages. False where there may be more."""
-        cdef int left = EXPIRE_BUDGET
-        cdef int64_t first = 0
-        cdef uint64_t seq
-        while left and self.ttls.count and self.ttls.items[0].when_ns <= now_ns:
-            self.remove_expired(heap_pop(&self.ttls))
-            left -= 1
-        if self.max_age_ns:
-            while left:
-                seq = self.next_aged(&first)
-                if seq == 0 or first + self.max_age_ns > now_ns or not self.remove_expired(seq):
-                    break
-                left -= 1
-        if self.duplicates_ns > 0:
-            dedupe_expire(&self.dedupe, now_ns - self.duplicates_ns)
-        self.settle()
-        return left > 0
-
-    cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept:
-        """The oldest message that grows too old, and its time; 0 = none."""
-        cdef uint64_t seq = self.store.first_seq
-        cdef uint64_t resume = 0
-        cdef stored_t m
-        cdef headers_t h
-        if not self.ttl_allowed:
-            ts_ns[0] = self.store.first_ts()
-            return self.store.first_seq if self.store.msgs else 0
-        seq = max(seq, self.age_floor)
-        while self.store.msgs:
-            seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
-            if seq == 0:
-                break
-            headers_scan(m.hdr, m.hdr_len, &h)
-            if h.ttl.n == 0 or not lower_is(&h.ttl, b"never", 5):
-                ts_ns[0] = m.ts_ns
-                return seq
-            seq += 1
-            self.age_floor = seq
-        return 0
-
-    cdef bint remove_expired(self, uint64_t seq) noexcept:
-        """Remove a message, and leave a marker where it is the last one of its subject. False where it isn't there."""
-        cdef stored_t m
-        cdef subject_t* state
-        cdef bytes subject
-        if self.markers and self.store.get(seq, &m):
-            state = self.store.subject_state(m.subject, m.subject_len)
-            if state != NULL and state.count == 1 and not self.is_marker(m.hdr[:m.hdr_len]):
-                subject = m.subject[:m.subject_len]
-                self.store_marker(subject)
-                if not self.store.has(seq):
-                    return True
-        return self.remove_seq(seq, None)
-
-    def is_marker(self, bytes headers) -> bool:
-        """Whether a message only says that its subject is gone. See natsc/jetstream/streams.py."""
-        return False
-
-    def store_marker(self, bytes subject) -> None:
-        """Store a marker, which rolls up its subject. See natsc/jetstream/streams.py."""
-
-    # For consumers.
-
-    cdef bint load(self, uint64_t seq, stored_t* out) noexcept nogil:
-        """The message seq; False where it isn't there (any more), or not visible yet."""
-        if seq > self.visible_seq:
-            return False
-        self.outbox.touch()
-        return self.store.get(seq, out)
-
-    cdef uint64_t next_match(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, stored_t* out) noexcept nogil:
-        """The first visible message from from_seq on that is in one of the filters (n 0: any), loaded; 0 = none.
-
-        With wildcards this may look at many messages: scan does it in steps.
-        """
-        cdef uint64_t resume = 0
-        return self.scan(filters, n, from_seq, SCAN_BUDGET, out, &resume)
-
-    cdef uint64_t scan(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, Py_ssize_t budget, stored_t* out,
-                       uint64_t* resume) noexcept nogil:
-        """next_match that looks at no more than budget messages.
-
-        resume: where to go on. With 0 it is above visible_seq where there is nothing more, else where the budget ended.
-        """
-        cdef uint64_t found
-        if from_seq > self.visible_seq:
-            resume[0] = from_seq
-            return 0
-        self.outbox.touch()
-        found = self.store.next(from_seq, filters, n, budget, out, resume)
-        if found > self.visible_seq:
-            resume[0] = self.visible_seq + 1
-            return 0
-        return found
-
-    cdef uint64_t num_pending(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq) noexcept nogil:
-        """How many messages from from_seq on are in one of the filters, those that aren't visible yet included."""
-        self.outbox.touch()
-        return self.store.num_pending(from_seq, filters, n, False)
-
-    cdef uint64_t first_seq(self) noexcept nogil:
-        return self.store.first_seq
-
-    cdef uint64_t last_seq(self) noexcept nogil:
-        return self.store.last_seq
-
-    cdef void add_consumer(self, StreamConsumer c):
-        self.consumers.append(c)
-
-    cdef void remove_consumer(self, StreamConsumer c):
-        """c is gone: with interest retention, so may be what only it needed."""
-        if c in self.consumers:
-            self.consumers.remove(c)
-            if self.retention == RETAIN_INTEREST and not self.closed:
-                self.drop_unneeded()
-
-    def drop_unneeded(self) -> None:
-        """Interest retention: remove what no consumer needs."""
-        cdef uint64_t seq = self.store.first_seq
-        cdef uint64_t resume = 0
-        cdef stored_t m
-        self.outbox.touch()
-        while self.store.msgs:
-            seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
-            if seq == 0:
-                break
-            if not self.is_needed(seq, None):
-                self.remove_seq(seq, None)
-            seq += 1
-        self.settle()
-
-    cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept:
-        cdef StreamConsumer c
-        for c in self.consumers:
-            if c.wants(subject, n):
-                return True
-        return False
-
-    cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept:
-        """Whether a consumer, other than but, still waits for seq."""
-        cdef StreamConsumer c
-        cdef stored_t m
-        if not self.store.get(seq, &m):
-            return False
-        for c in self.consumers:
-            if c is not but and c.wants(m.subject, m.subject_len) and c.needs(seq):
-                return True
-        return False
-
-    cdef void consumer_acked(self, StreamConsumer c, uint64_t seq) noexcept:
-        """c needs seq no more (acknowledged, terminated): where nobody else does, interest and workqueue drop it.
-
-        The removal shares the batch with what c writes in the same turn.
-        """
-        if self.retention == RETAIN_LIMITS or self.closed or seq < self.store.first_seq:
-            return
-        self.outbox.touch()
-        if self.is_needed(seq, c):
-            return
-        if self.remove_seq(seq, c):
-            self.settle()
-
-    # The outbox.
-
-    cdef uint64_t newest(self) noexcept:
-        return self.store.last_seq
-
-    cdef void show(self, uint64_t last_seq) noexcept:
-        cdef StreamConsumer c
-        cdef uint64_t first = self.visible_seq + 1
-        if self.closed or last_seq < first:
-            return
-        self.visible_seq = last_seq
-        for c in self.consumers:
-            c.on_new(first, last_seq)
-
     # For Python.
 
     def show_all(self) -> None:
         """Sequences moved without messages (purge to a sequence, recovery): nothing to wait for."""
         if not self.marked:
             self.outbox.mark(self)
-
-    def remove_message(self, uint64_t seq) -> bool:
-        """Remove a message. False where it isn't there."""
-        cdef bint removed = self.remove_seq(seq, None)
-        self.settle()
-        return removed
-
-    def enforce(self) -> None:
-        """The limits have changed: remove what is above them."""
-        cdef bytes subject
-        if self.max_per_subject > 0:
-            for subject in self.store.subjects_state():
-                self.enforce_limits(subject, len(subject))
-        self.enforce_limits(b"", 0)
-        self.outbox.touch()
-        self.settle()
-
-    def set_armed(self, bint armed) -> None:
-        """Whether a timer waits for the next expiry."""
-        self.expiry_armed = armed
-
-    def count_of(self, bytes subject not None) -> int:
-        """How many messages a literal subject has."""
-        cdef subject_t* state = subjects_find(&self.store.subjects, subject, len(subject))
-        return state.count if state != NULL else 0
 
     def recover(self, int64_t now_ns) -> None:
         """Learn from the messages what isn't kept beside them: ids of the window, times to live."""

@@ -444,14 +444,14 @@ class ManagedStream(Stream):
     def purge_before(self, subject: bytes, seq: int) -> None:
         """Removes what a literal subject has below a sequence."""
         if self.store.purge(subject, seq, 0):
-            self.tell_purged()
+            self.tell_purged(subject)
 
     def purge(self, filter: str, seq: int, keep: int) -> int:
         if self.closed:
             raise StoreError("stream closed")
         purged: int = self.store.purge(raw(filter), seq, keep)
         failpoint("stream.purged")
-        self.tell_purged()
+        self.tell_purged(raw(filter))
         self.show_all()
         return purged
 

@@ -279,8 +279,6 @@ def deliver_policies(talk: Talk) -> None:
         talk.pull("PP", name, {"batch": 10, "no_wait": True}, count + 1)
         talk.info("PP", name)
     talk.pull("PP", "SEQ9", {"batch": 10, "no_wait": True})
-    talk.fill("PP.a", "PP.d", "PP.a")
-    talk.pull("PP", "SEQ9", {"batch": 10, "no_wait": True}, 3)
 
 
 @scenario

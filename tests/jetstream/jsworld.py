@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from natsc.jetstream.outbox import Outbox
-from natsc.jetstream.stream import Usage
+from natsc.jetstream.retained import Usage
 
 from natsc.jetstream.account import AccountJetStream
 from natsc.jetstream.consumer_check import create_or_update

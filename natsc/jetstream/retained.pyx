@@ -1,0 +1,377 @@
+"""What a stream keeps, and for how long: limits, age, interest, purges; and what its consumers see of it.
+
+Invariants
+1. After every change of the store, settle() has brought the account's and the server's usage up to date.
+2. Every message that goes is told to the consumers, but to the one whose acknowledgement it was.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from natsc.jetstream.dedupe cimport dedupe_expire
+from natsc.jetstream.expiry cimport heap_clear, heap_pop
+from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is
+from natsc.jetstream.layout cimport stored_t
+from natsc.jetstream.msgstore cimport purge_t
+from natsc.jetstream.outbox cimport Visible
+from natsc.jetstream.subjectstate cimport (filter_init, filter_t, subject_iter_t, subject_t, subjects_find,
+                                           subjects_next)
+
+cdef enum:
+    EXPIRE_BUDGET = 20000       # messages that one step of expiry removes
+    SCAN_BUDGET = 0x7FFFFFFF
+
+
+cdef class StreamConsumer:
+    cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept:
+        pass
+
+    cdef void on_removed(self, uint64_t seq) noexcept:
+        pass
+
+    cdef void on_purged(self, uint64_t first_seq, bint told, bint some) noexcept:
+        pass
+
+    cdef int part_in(self, const filter_t* f) noexcept nogil:
+        return PART_WIDER
+
+    cdef void on_stream_deleted(self):
+        pass
+
+    cdef void on_shutdown(self):
+        pass
+
+    cdef bint wants(self, const char* subject, Py_ssize_t n) noexcept nogil:
+        return True
+
+    cdef bint needs(self, uint64_t seq) noexcept nogil:
+        return False
+
+
+cdef class Usage:
+    """What is used of storage, and how much may be; -1 = no limit."""
+
+    def __init__(self, int64_t max_memory=-1, int64_t max_storage=-1):
+        self.max_memory = max_memory
+        self.max_storage = max_storage
+
+
+cdef class RetainedStream(Visible):
+    """The half of a stream that looks after what is stored."""
+
+    def __dealloc__(self):
+        heap_clear(&self.ttls)
+
+    # What a message pushes out.
+
+    cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept:
+        cdef subject_t* state
+        cdef uint64_t left = 0
+        if self.max_per_subject > 0:
+            state = subjects_find(&self.store.subjects, subject, n)
+            left = state.count if state != NULL else 0
+            while left > <uint64_t>self.max_per_subject:
+                state = self.store.subject_state(subject, n)
+                if state == NULL or state.count <= <uint64_t>self.max_per_subject:
+                    break
+                if not self.remove_seq(state.first, None):
+                    break
+                left -= 1
+        if self.discard_new:
+            return
+        if self.max_msgs > 0:
+            while self.store.msgs > <uint64_t>self.max_msgs and self.remove_seq(self.store.first_seq, None):
+                pass
+        if self.max_bytes > 0:
+            while self.store.bytes > <uint64_t>self.max_bytes and self.store.msgs and self.remove_seq(
+                    self.store.first_seq, None):
+                pass
+
+    cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept:
+        """Remove what came before seq, on its subject or on all."""
+        cdef purge_t p
+        self.store.purge_begin(&p, subject, 0 if all else n, seq, 0)
+        while not p.done:
+            self.store.purge_step(&p, 4096)
+        self.tell_purged(b"" if all else subject[:n], p.purged > 0)
+
+    cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept:
+        """Remove a message; consumers but one hear of it. False where it isn't there."""
+        cdef StreamConsumer c
+        self.outbox.touch()
+        if not self.store.remove(seq):
+            return False
+        for c in self.consumers:
+            if c is not but:
+                c.on_removed(seq)
+        return True
+
+    def tell_purged(self, bytes subject=b"", bint some=True) -> None:
+        """Messages in a filter (b"" = all) were purged; some: there were any."""
+        cdef StreamConsumer c
+        cdef filter_t f
+        cdef int part
+        cdef uint64_t first = 0
+        filter_init(&f, subject, len(subject))
+        self.outbox.touch()
+        for c in self.consumers:
+            part = PART_WIDER if f.all else c.part_in(&f)
+            if part == PART_NONE and f.literal:
+                continue
+            if part == PART_ALL and first == 0:
+                first = self.first_in(&f)
+            c.on_purged(first if part == PART_ALL else self.store.first_seq, part != PART_NONE, some)
+        self.settle()
+
+    cdef uint64_t first_in(self, const filter_t* f) noexcept:
+        """The first sequence on subjects in a filter; behind the last one where there is none."""
+        cdef subject_iter_t it
+        cdef subject_t* s
+        cdef uint64_t first = self.store.last_seq + 1
+        memset(&it, 0, sizeof(it))
+        if f.literal:
+            s = self.store.subject_state(f.subject, f.len)
+            return s.first if s != NULL else first
+        while not it.done:
+            s = subjects_next(&self.store.subjects, &it, f, 1, SCAN_BUDGET)
+            if s != NULL:
+                self.store.refresh(s)
+                first = min(first, s.first)
+        return first
+
+    cdef void settle(self) noexcept:
+        """Bring the usages up to date."""
+        self.use(<int64_t>(self.store.bytes - self.counted))
+
+    cdef void use(self, int64_t more) noexcept:
+        self.counted += <uint64_t>more
+        if self.is_file:
+            self.account_usage.storage += more
+            self.server_usage.storage += more
+        else:
+            self.account_usage.memory += more
+            self.server_usage.memory += more
+
+    # Age.
+
+    def arm_timer(self) -> None:
+        """Have expire called when the first message is due. See natsc/jetstream/streams.py."""
+
+    def next_expiry(self) -> int:
+        """When the first message expires, wall clock ns; 0 = never."""
+        cdef int64_t when = 0
+        cdef int64_t first = 0
+        self.outbox.touch()
+        if self.max_age_ns and self.next_aged(&first):
+            when = first + self.max_age_ns
+        if self.ttls.count and (when == 0 or self.ttls.items[0].when_ns < when):
+            when = self.ttls.items[0].when_ns
+        return when
+
+    def expire(self, int64_t now_ns) -> bool:
+        """Remove what is too old, a bounded number of messages. False where there may be more."""
+        cdef int left = EXPIRE_BUDGET
+        cdef int64_t first = 0
+        cdef uint64_t seq
+        while left and self.ttls.count and self.ttls.items[0].when_ns <= now_ns:
+            self.remove_expired(heap_pop(&self.ttls))
+            left -= 1
+        if self.max_age_ns:
+            while left:
+                seq = self.next_aged(&first)
+                if seq == 0 or first + self.max_age_ns > now_ns or not self.remove_expired(seq):
+                    break
+                left -= 1
+        if self.duplicates_ns > 0:
+            dedupe_expire(&self.dedupe, now_ns - self.duplicates_ns)
+        self.settle()
+        return left > 0
+
+    cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept:
+        """The oldest message that grows too old, and its time; 0 = none."""
+        cdef uint64_t seq = self.store.first_seq
+        cdef uint64_t resume = 0
+        cdef stored_t m
+        cdef headers_t h
+        if not self.ttl_allowed:
+            ts_ns[0] = self.store.first_ts()
+            return self.store.first_seq if self.store.msgs else 0
+        seq = max(seq, self.age_floor)
+        while self.store.msgs:
+            seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
+            if seq == 0:
+                break
+            headers_scan(m.hdr, m.hdr_len, &h)
+            if h.ttl.n == 0 or not lower_is(&h.ttl, b"never", 5):
+                ts_ns[0] = m.ts_ns
+                return seq
+            seq += 1
+            self.age_floor = seq
+        return 0
+
+    cdef bint remove_expired(self, uint64_t seq) noexcept:
+        """Remove a message, and leave a marker where it is the last one of its subject. False where it isn't there."""
+        cdef stored_t m
+        cdef subject_t* state
+        cdef bytes subject
+        if self.markers and self.store.get(seq, &m):
+            state = self.store.subject_state(m.subject, m.subject_len)
+            if state != NULL and state.count == 1 and not self.is_marker(m.hdr[:m.hdr_len]):
+                subject = m.subject[:m.subject_len]
+                self.store_marker(subject)
+                if not self.store.has(seq):
+                    return True
+        return self.remove_seq(seq, None)
+
+    def is_marker(self, bytes headers) -> bool:
+        """Whether a message only says that its subject is gone. See natsc/jetstream/streams.py."""
+        return False
+
+    def store_marker(self, bytes subject) -> None:
+        """Store a marker, which rolls up its subject. See natsc/jetstream/streams.py."""
+
+    # For consumers.
+
+    cdef bint load(self, uint64_t seq, stored_t* out) noexcept nogil:
+        """The message seq; False where it isn't there (any more), or not visible yet."""
+        if seq > self.visible_seq:
+            return False
+        self.outbox.touch()
+        return self.store.get(seq, out)
+
+    cdef uint64_t next_match(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, stored_t* out) noexcept nogil:
+        """The first visible message from from_seq on that is in one of the filters (n 0: any), loaded; 0 = none.
+
+        With wildcards this may look at many messages: scan does it in steps.
+        """
+        cdef uint64_t resume = 0
+        return self.scan(filters, n, from_seq, SCAN_BUDGET, out, &resume)
+
+    cdef uint64_t scan(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, Py_ssize_t budget, stored_t* out,
+                       uint64_t* resume) noexcept nogil:
+        """next_match that looks at no more than budget messages.
+
+        resume: where to go on. With 0 it is above visible_seq where there is nothing more, else where the budget ended.
+        """
+        cdef uint64_t found
+        if from_seq > self.visible_seq:
+            resume[0] = from_seq
+            return 0
+        self.outbox.touch()
+        found = self.store.next(from_seq, filters, n, budget, out, resume)
+        if found > self.visible_seq:
+            resume[0] = self.visible_seq + 1
+            return 0
+        return found
+
+    cdef uint64_t num_pending(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq) noexcept nogil:
+        """How many messages from from_seq on are in one of the filters, those that aren't visible yet included."""
+        self.outbox.touch()
+        return self.store.num_pending(from_seq, filters, n, False)
+
+    cdef uint64_t first_seq(self) noexcept nogil:
+        return self.store.first_seq
+
+    cdef uint64_t last_seq(self) noexcept nogil:
+        return self.store.last_seq
+
+    cdef void add_consumer(self, StreamConsumer c):
+        self.consumers.append(c)
+
+    cdef void remove_consumer(self, StreamConsumer c):
+        """c is gone: with interest retention, so may be what only it needed."""
+        if c in self.consumers:
+            self.consumers.remove(c)
+            if self.retention == RETAIN_INTEREST and not self.closed:
+                if self.consumers:
+                    self.drop_unneeded()
+                else:
+                    self.store.purge_all()
+                    self.settle()
+
+    def drop_unneeded(self) -> None:
+        """Interest retention: remove what no consumer needs."""
+        cdef uint64_t seq = self.store.first_seq
+        cdef uint64_t resume = 0
+        cdef stored_t m
+        self.outbox.touch()
+        while self.store.msgs:
+            seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
+            if seq == 0:
+                break
+            if not self.is_needed(seq, None):
+                self.remove_seq(seq, None)
+            seq += 1
+        self.settle()
+
+    cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept:
+        cdef StreamConsumer c
+        for c in self.consumers:
+            if c.wants(subject, n):
+                return True
+        return False
+
+    cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept:
+        """Whether a consumer, other than but, still waits for seq."""
+        cdef StreamConsumer c
+        cdef stored_t m
+        if not self.store.get(seq, &m):
+            return False
+        for c in self.consumers:
+            if c is not but and c.wants(m.subject, m.subject_len) and c.needs(seq):
+                return True
+        return False
+
+    cdef void consumer_acked(self, StreamConsumer c, uint64_t seq) noexcept:
+        """c needs seq no more (acknowledged, terminated): where nobody else does, interest and workqueue drop it.
+
+        The removal shares the batch with what c writes in the same turn.
+        """
+        if self.retention == RETAIN_LIMITS or self.closed or seq < self.store.first_seq:
+            return
+        self.outbox.touch()
+        if self.is_needed(seq, c):
+            return
+        if self.remove_seq(seq, c):
+            self.settle()
+
+    # The outbox.
+
+    cdef uint64_t newest(self) noexcept:
+        return self.store.last_seq
+
+    cdef void show(self, uint64_t last_seq) noexcept:
+        cdef StreamConsumer c
+        cdef uint64_t first = self.visible_seq + 1
+        if self.closed or last_seq < first:
+            return
+        self.visible_seq = last_seq
+        for c in self.consumers:
+            c.on_new(first, last_seq)
+
+    # For Python.
+
+    def remove_message(self, uint64_t seq) -> bool:
+        """Remove a message. False where it isn't there."""
+        cdef bint removed = self.remove_seq(seq, None)
+        self.settle()
+        return removed
+
+    def enforce(self) -> None:
+        """The limits have changed: remove what is above them."""
+        cdef bytes subject
+        self.enforce_limits(b"", 0)
+        if self.max_per_subject > 0:
+            for subject in self.store.subjects_state():
+                self.enforce_limits(subject, len(subject))
+        self.outbox.touch()
+        self.settle()
+
+    def set_armed(self, bint armed) -> None:
+        """Whether a timer waits for the next expiry."""
+        self.expiry_armed = armed
+
+    def count_of(self, bytes subject not None) -> int:
+        """How many messages a literal subject has."""
+        cdef subject_t* state = subjects_find(&self.store.subjects, subject, len(subject))
+        return state.count if state != NULL else 0
