@@ -1,0 +1,656 @@
+"""Random programs for JetStream, as hypothesis state machines that the servers and the model run step by step.
+
+Compared compares natsc, nats-server and the model; Timed has natsc alone with the model, and a clock that it moves.
+Each program has a stream of its own on servers that stay. A step is sent to all servers at once; then what they answered
+and delivered, and afterwards what they say about consumers and stream, must be the same, and as the model has it.
+
+What isn't the same from run to run (times) is left out. nats-server tells consumers of messages behind their PubAcks:
+what it says about a consumer is asked again for a second. natsc has to be right at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import os
+import re
+import time
+from collections import Counter
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.conformance.talk import VARYING
+from tests.jetstream.storemodel import matches
+from tests.model.consumer import Consumer, Pull
+from tests.model.peer import Event, Peer
+from tests.model.stream import SECOND, Stream, header_block
+
+PATIENCE_S = float(os.environ.get("NATSC_MODEL_PATIENCE", "2"))  # for what must come
+ANSWER_S = 10.0
+HOUR = 3600 * SECOND
+TOKENS = ["a", "b", "a.b", "a.c", "b.c", "a.b.c"]
+FILTERS = ["a", "b", "a.*", "*.c", "a.>", ">", "*.*.c", "b.c"]
+NAMES = ["A", "B", "C"]
+VARY = VARYING | {"time", "server_id", "config", "cluster"}
+TIMES = re.compile(rb"Nats-Time-Stamp: [^\r]*\r\n")
+
+LIMITS: list[tuple[str, Any]] = [
+    ("discard", "new"), ("max_msgs", 1), ("max_msgs", 3), ("max_msgs", 6), ("max_bytes", 120), ("max_bytes", 300),
+    ("max_msgs_per_subject", 1), ("max_msgs_per_subject", 2), ("discard_new_per_subject", True), ("max_msg_size", 12),
+    ("max_msg_size", 60), ("duplicate_window", 0), ("deny_delete", True), ("deny_purge", True),
+    ("allow_rollup_hdrs", True), ("allow_rollup_hdrs", True), ("allow_msg_ttl", True), ("first_seq", 7),
+    ("allow_direct", True), ("allow_direct", True), ("subject_transform", None),
+]  # fmt: skip
+CONSUMING: list[tuple[str, Any]] = [
+    ("ack_policy", "none"), ("ack_policy", "all"), ("deliver_policy", "last"), ("deliver_policy", "new"),
+    ("deliver_policy", "last_per_subject"), ("deliver_policy", "by_start_sequence"), ("max_deliver", 1),
+    ("max_deliver", 2), ("max_ack_pending", 1), ("max_ack_pending", 2), ("max_ack_pending", 3), ("headers_only", True),
+    ("deliver_subject", "push"), ("deliver_subject", "push"), ("filter", 1), ("filter", 1), ("filter", 2), ("filter", 2),
+]  # fmt: skip
+
+some_limits = st.lists(st.sampled_from(LIMITS), max_size=4).map(dict)
+stream_configs = st.builds(
+    dict,
+    some_limits,
+    storage=st.sampled_from(["memory", "file"]),
+    retention=st.sampled_from(["limits", "limits", "interest", "workqueue"]),
+)
+consumer_configs = st.tuples(
+    st.lists(st.sampled_from(CONSUMING), max_size=4).map(dict),
+    st.lists(st.sampled_from(FILTERS), min_size=2, max_size=2, unique=True),
+    st.integers(1, 12),
+)
+bodies = st.sampled_from([b"", b"x", b"hello", b"y" * 30])
+seqs = st.integers(0, 14)
+names = st.sampled_from(NAMES)
+which_consumer = st.integers(0, 2)
+tokens = st.sampled_from(TOKENS)
+ids = st.sampled_from(["one", "two", "three"])
+header_sets = st.lists(
+    st.one_of(
+        st.tuples(st.just("Nats-Msg-Id"), ids),
+        st.tuples(st.just("Nats-Msg-Id"), ids),
+        st.tuples(st.just("Nats-Expected-Last-Msg-Id"), ids),
+        st.tuples(st.just("Nats-Expected-Stream"), st.sampled_from(["this", "other"])),
+        st.tuples(st.just("Nats-Expected-Last-Sequence"), st.integers(0, 1)),
+        st.tuples(st.just("Nats-Expected-Last-Subject-Sequence"), st.integers(0, 1)),
+        st.tuples(st.just("Nats-Expected-Last-Subject-Sequence-Subject"), st.sampled_from([*TOKENS, *FILTERS])),
+        st.tuples(st.just("Nats-Rollup"), st.sampled_from(["sub", "sub", "all", "none"])),
+        st.tuples(st.just("Nats-TTL"), st.sampled_from(["7200", "never", "x"])),
+        st.tuples(st.just("Key"), st.just("value")),
+    ),
+    min_size=1,
+    max_size=3,
+).map(dict)
+
+counts: Counter[str] = Counter()
+
+
+class Difference(AssertionError):
+    """Servers or model don't agree."""
+
+
+def steady(value: Any) -> Any:
+    """JSON without what differs from run to run."""
+    if isinstance(value, dict):
+        return {k: steady(v) for k, v in value.items() if k not in VARY}
+    return [steady(one) for one in value] if isinstance(value, list) else value
+
+
+def steady_event(event: Event) -> Event:
+    if event[0] == "json":
+        return ("json", steady(event[1]))
+    if event[0] == "raw":
+        return (*event[:2], TIMES.sub(b"", event[2]), event[3])
+    return event
+
+
+def steady_state(value: Any) -> Any:
+    """What is said about a consumer or a stream."""
+    value = steady(value)
+    if value and value.get("delivered", {}).get("consumer_seq") == 0:
+        # Before the first delivery nats-server tells, with memory storage, how far it has looked.
+        del value["delivered"]["stream_seq"], value["ack_floor"]["stream_seq"]
+    return value
+
+
+def within(inner: str, outer: str) -> bool:
+    """Whether all subjects in one pattern are in the other."""
+    one, two = inner.split("."), outer.split(".")
+    if two[-1] == ">" and len(one) >= len(two):
+        one, two = one[: len(two) - 1], two[:-1]
+    return len(one) == len(two) and all(o == t or (t == "*" and o != ">") for o, t in zip(one, two, strict=True))
+
+
+def overlaps(filters: list[str], purged: str) -> bool:
+    """Whether a part of these filters may be purged, and that isn't one of them whole."""
+    if not purged or not filters:
+        return False
+    return not all(within(f, purged) for f in filters) and not any(within(purged, f) for f in filters)
+
+
+def same(events: list[Event] | None, expected: list[Event] | None) -> bool:
+    """Whether these are the events that the model has; None in one of them is anything."""
+    if events is None or expected is None or len(events) != len(expected):
+        return False
+    return all(
+        len(e) == len(x) and all(y is None or y == v for v, y in zip(e, x, strict=True))
+        for e, x in zip(events, expected, strict=True)
+    )
+
+
+def has(whole: Any, part: Any) -> bool:
+    """Whether everything in part is in whole."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(k in whole and has(whole[k], v) for k, v in part.items())
+    return bool(whole == part)
+
+
+def consumers_there(machine: Programs) -> bool:
+    return bool(machine.model.consumers)
+
+
+class Programs(RuleBasedStateMachine):
+    """What a program does. peers: the servers, natsc first; set by a subclass."""
+
+    peers: list[Peer]
+    number = 0
+    timed = False
+
+    # Steps
+
+    def fresh(self) -> int:
+        Programs.number += 1
+        return Programs.number
+
+    def write(self, data: bytes) -> None:
+        for peer in self.peers:
+            peer.write(data)
+
+    def ask(self, *requests: tuple[str, dict[str, str], bytes], expected: list[Any] | None = None) -> list[Any]:
+        """Send requests at once; natsc's answers, which must be those of the others and have what is expected."""
+        keys, data = [], b""
+        for subject, headers, body in requests:
+            keys.append(self.fresh())
+            block = header_block(headers)
+            sizes = f"{len(block)} {len(block) + len(body)}" if block else f"{len(body)}"
+            data += f"{'HPUB' if block else 'PUB'} {subject} _R.{keys[-1]} {sizes}\r\n".encode() + block + body + b"\r\n"
+        self.write(data)
+        found = []
+        for peer in self.peers:
+            peer.wait({-key: 1 for key in keys}, ANSWER_S)
+            found.append([[steady_event(e) for e in peer.got.pop(-key, [])] for key in keys])
+        for i, request in enumerate(requests):
+            answers = [events[i] for events in found]
+            self.agree(request, answers)
+            if expected is not None and not (answers[0] and has(answers[0][0][1], expected[i])):
+                raise Difference(f"{request}:\n  the model has {expected[i]}\n  answered was {answers[0]}")
+        self.raw_answer = found[0][0]
+        return [events[0][1] if events else None for events in found[0]]
+
+    def agree(self, what: Any, answers: list[Any]) -> None:
+        for peer, answer in zip(self.peers[1:], answers[1:], strict=True):
+            if answer != answers[0]:
+                raise Difference(f"{what}:\n  natsc  {answers[0]}\n  {peer.name}  {answer}")
+
+    def api(self, operation: str, body: Any = None, expected: Any = None) -> Any:
+        data = b"" if body is None else json.dumps(body).encode()
+        return self.ask((f"$JS.API.{operation}", {}, data), expected=None if expected is None else [expected])[0]
+
+    def settle(self) -> None:
+        """What was to be delivered came, and what the servers say about stream and consumers is as the model has it."""
+        wanted = {key: len(events) for key, events in self.model.out.items()}
+        for peer in self.peers:
+            peer.wait(wanted, PATIENCE_S)
+        self.compare_deliveries()
+        self.compare_state()
+        self.compare_deliveries()
+        counts["steps"] += 1
+
+    def compare_deliveries(self) -> None:
+        out = {key: events for key, events in self.model.out.items() if events}
+        for peer in self.peers:
+            got = {key: events for key, events in peer.got.items() if events}
+            wrong = [key for key in {*got, *out} if not same(got.get(key), out.get(key))]
+            if wrong:
+                lines = [f"  {key}: {got.get(key)} instead of {out.get(key)}" for key in wrong]
+                raise Difference(f"{peer.name} delivered\n" + "\n".join(lines))
+            peer.got.clear()
+        self.model.out.clear()
+
+    def compare_state(self) -> None:
+        """Ask about what has changed."""
+        now: dict[str, Any] = {f"STREAM.INFO.{self.model.name}": {"state": self.model.state()}}
+        for consumer in self.model.consumers.values():
+            now[f"CONSUMER.INFO.{self.model.name}.{consumer.name}"] = consumer.info()
+        changed = {operation: state for operation, state in now.items() if self.told.get(operation) != state}
+        if changed:
+            self.ask_state(changed)
+        self.told = now
+
+    def ask_state(self, wanted: dict[str, Any]) -> None:
+        deadline = time.monotonic() + 1
+        answers: list[list[Any]] = [[] for _ in self.peers]
+        behind = list(range(len(self.peers)))
+        while behind:
+            for i in behind:
+                answers[i] = self.ask_one(self.peers[i], list(wanted))
+                for answer in answers[i]:
+                    self.leave_out_floor(answer)
+            if not all(has(a, w) for a, w in zip(answers[0], wanted.values(), strict=True)):
+                raise Difference("\n".join(f"{w}: the model has\n  {p}" + "".join(f"\n  {peer.name}: {a[i]}" for peer, a in zip(
+                    self.peers, answers, strict=True)) for i, (w, p) in enumerate(wanted.items()) if not has(answers[0][i], p)))
+            behind = [i for i in range(1, len(self.peers)) if answers[i] != answers[0]]
+            if behind and time.monotonic() > deadline:
+                for operation, *said in zip(wanted, *answers, strict=True):
+                    self.agree(operation, said)
+
+    def leave_out_floor(self, answer: Any) -> None:
+        """Where pending messages were purged, nats-server's floor may be above others that are pending."""
+        consumer = self.model.consumers.get(answer.get("name"))
+        if consumer is not None and (consumer.floor_unknown or consumer.place_unknown):
+            del answer["ack_floor"]
+        if consumer is not None and consumer.place_unknown:
+            answer["delivered"].pop("stream_seq", None)
+
+    def ask_one(self, peer: Peer, operations: list[str]) -> list[Any]:
+        keys = [self.fresh() for _ in operations]
+        peer.write(b"".join(f"PUB $JS.API.{o} _R.{k} 0\r\n\r\n".encode() for o, k in zip(operations, keys, strict=True)))
+        peer.wait({-key: 1 for key in keys}, ANSWER_S)
+        return [steady_state(peer.got.pop(-key, [("", None)])[0][1]) for key in keys]
+
+    # The stream
+
+    @initialize(config=stream_configs, consumers=st.lists(consumer_configs, max_size=3))
+    def create_stream(self, config: dict[str, Any], consumers: list[Any]) -> None:
+        self.base = f"m{self.fresh()}"
+        self.told: dict[str, Any] = {}
+        self.model: Stream | None = None  # type: ignore[assignment]
+        for peer in self.peers:
+            peer.got.clear()
+        config = {"name": self.base.upper(), "subjects": [f"{self.base}.>"], **config}
+        if "subject_transform" in config:
+            config["subject_transform"] = {"src": f"{self.base}.a.*", "dest": f"{self.base}.t.{{{{wildcard(1)}}}}"}
+        for peer in self.peers:
+            self.config = self.create_on(peer, config)
+        if "error" in self.config:
+            # Under another name: nats-server needs a moment after it has refused a stream.
+            self.base = f"m{self.fresh()}"
+            config = {"name": self.base.upper(), "subjects": [f"{self.base}.>"]}
+            for peer in self.peers:
+                self.config = self.create_on(peer, config)
+        self.model = Stream(self.config, self.now())
+        counts["programs"] += 1
+        for name, drawn in zip(NAMES, consumers, strict=False):
+            self.create_consumer(name, drawn)
+
+    def now(self) -> int:
+        return 0
+
+    def create_on(self, peer: Peer, config: dict[str, Any]) -> dict[str, Any]:
+        key = self.fresh()
+        body = json.dumps(config).encode()
+        peer.write(f"PUB $JS.API.STREAM.CREATE.{config['name']} _R.{key} {len(body)}\r\n".encode() + body + b"\r\n")
+        peer.wait({-key: 1}, ANSWER_S)
+        answer = peer.got.pop(-key)[0][1]
+        if has(answer, {"error": {"err_code": 10049}}):
+            counts["nats-server couldn't create a store"] += 1
+            time.sleep(0.1)
+            return self.create_on(peer, config)
+        if "error" not in answer:
+            answer = answer["config"]
+        if peer is not self.peers[0] and answer != self.config:
+            raise Difference(f"STREAM.CREATE {config}:\n  natsc  {self.config}\n  {peer.name}  {answer}")
+        return answer
+
+    def subject(self, tokens: str) -> str:
+        return f"{self.base}.{tokens}"
+
+    def stored_as(self, tokens: str) -> str:
+        words = tokens.split(".")
+        if self.config.get("subject_transform") and len(words) == 2 and words[0] == "a":
+            return f"{self.base}.t.{words[1]}"
+        return f"{self.base}.{tokens}"
+
+    @rule(changes=some_limits)
+    def update_stream(self, changes: dict[str, Any]) -> None:
+        if any(c.stalled for c in self.model.consumers.values()):
+            return  # it goes on when the first of its messages goes, or when all have gone: by chance
+        changes.pop("first_seq", None)
+        changes.pop("subject_transform", None)
+        wanted = {k: v for k, v in self.config.items() if k not in ("max_msgs", "max_bytes", "max_msgs_per_subject")}
+        wanted = {**wanted, **changes, "name": self.model.name}
+        key = self.fresh()
+        body = json.dumps(wanted).encode()
+        said = []
+        for peer in self.peers:
+            peer.write(f"PUB $JS.API.STREAM.UPDATE.{self.model.name} _R.{key} {len(body)}\r\n".encode() + body + b"\r\n")
+            peer.wait({-key: 1}, ANSWER_S)
+            answer = peer.got.pop(-key)[0][1]
+            said.append({"config": answer.get("config"), "error": answer.get("error")})
+        self.agree(("update", wanted), said)
+        if said[0]["config"]:
+            self.config = self.model.config = said[0]["config"]
+            self.model.enforce()
+            self.model.deliver()
+        self.settle()
+
+    # Publishing
+
+    def messages(self, *messages: tuple[str, dict[str, Any], bytes]) -> None:
+        requests, expected = [], []
+        for words, headers, body in messages:
+            given = {name: self.header(name, value, words) for name, value in headers.items()}
+            requests.append((self.subject(words), given, body))
+            expected.append(self.model.publish(self.stored_as(words), given, body))
+        self.ask(*requests, expected=expected)
+        self.settle()
+
+    def header(self, name: str, value: Any, words: str) -> str:
+        if name == "Nats-Expected-Last-Sequence":
+            return str(max(self.model.last_seq - value, 0))
+        if name == "Nats-Expected-Last-Subject-Sequence":
+            return str(max(self.model.last_on(self.stored_as(words)) - value, 0))
+        if name == "Nats-Expected-Last-Subject-Sequence-Subject":
+            return self.subject(value)
+        if name == "Nats-Expected-Stream":
+            return self.model.name if value == "this" else value
+        return str(value)
+
+    @rule(words=tokens, body=bodies)
+    def publish(self, words: str, body: bytes) -> None:
+        self.messages((words, {}, body))
+
+    @rule(words=tokens, headers=header_sets, body=bodies)
+    def publish_with_headers(self, words: str, headers: dict[str, Any], body: bytes) -> None:
+        self.messages((words, headers, body))
+
+    @rule(words=st.lists(tokens, min_size=2, max_size=5), body=bodies)
+    def publish_several(self, words: list[str], body: bytes) -> None:
+        # To somebody who waits they come one by one: what else is there then is chance.
+        if any(c.active or c.waiting for c in self.model.consumers.values()):
+            for one in words:
+                self.messages((one, {}, body))
+        else:
+            self.messages(*((one, {}, body) for one in words))
+
+    # Removing
+
+    @rule(seq=seqs, erase=st.booleans())
+    def delete_message(self, seq: int, erase: bool) -> None:
+        seq = self.somewhere(seq)
+        self.api(
+            f"STREAM.MSG.DELETE.{self.model.name}", {"seq": seq, "no_erase": not erase}, self.model.delete(seq)
+        )
+        self.settle()
+
+    def somewhere(self, seq: int) -> int:
+        """Sequences of a stream that may begin anywhere."""
+        return max(self.model.first_seq + seq - 2, 0)
+
+    @rule(filter=st.sampled_from(["", "", *FILTERS]), seq=st.sampled_from([0, 0, 3, 4, 5, 6, 9]),
+          keep=st.sampled_from([0, 0, 1, 2]))
+    def purge(self, filter: str, seq: int, keep: int) -> None:
+        filter = self.subject(filter) if filter else ""
+        if any(c.stalled or overlaps(c.filters, filter) for c in self.model.consumers.values()):
+            return  # nats-server goes on at max_ack_pending only when something else happens
+        asked: dict[str, Any] = {}
+        if filter:
+            asked["filter"] = filter
+        if seq:
+            asked["seq"] = seq = self.somewhere(seq)
+        elif keep:
+            asked["keep"] = keep
+        if not self.timed and self.guessed(filter, seq, 0 if seq else keep):
+            return
+        expected = self.model.purge(filter, seq, 0 if seq else keep)
+        self.api(f"STREAM.PURGE.{self.model.name}", asked or None, expected)
+        self.settle()
+
+    def guessed(self, filter: str, seq: int, keep: int) -> bool:
+        """Whether nats-server doesn't know afterwards how many messages are pending: it only knows how many can be."""
+        before = self.model.consumers
+        after = copy.deepcopy(self.model)
+        after.purge(filter, seq, keep)
+        for name, consumer in after.consumers.items():
+            most = after.last_seq + 1 - consumer.next_seq
+            if consumer.num_pending() != max(min(before[name].num_pending(), len(after.messages), most), 0):
+                return True
+        return False
+
+    # Reading
+
+    @rule(seq=seqs, filter=st.sampled_from([*TOKENS, *FILTERS]), how=st.sampled_from(["seq", "last", "next"]),
+          direct=st.booleans())
+    def get(self, seq: int, filter: str, how: str, direct: bool) -> None:
+        seq, pattern, model = self.somewhere(seq), self.subject(filter), self.model
+        if how == "seq":
+            asked: dict[str, Any] = {"seq": seq}
+            found = seq if seq in model.messages else 0
+        elif how == "last":
+            asked = {"last_by_subj": pattern}
+            found = model.last_on(pattern)
+        else:
+            asked = {"next_by_subj": pattern, "seq": seq}
+            found = min((s for s in model.matching(pattern) if s >= seq), default=0)
+        if direct and not model.get("allow_direct"):
+            return
+        operation = f"DIRECT.GET.{model.name}" if direct else f"STREAM.MSG.GET.{model.name}"
+        answer = self.api(operation, asked)
+        message = model.messages.get(found)
+        if direct:
+            self.compare_direct(asked, message)
+        elif message is None:
+            if not has(answer, {"error": {"code": 404}}) and asked.get("seq") != 0:
+                raise Difference(f"{asked}: {answer} instead of no message")
+        elif asked.get("seq") != 0 or how == "next":
+            wanted = {"seq": message.seq, "subject": message.subject}
+            if message.headers:
+                wanted["hdrs"] = base64.b64encode(header_block(message.headers)).decode()
+            if message.body:
+                wanted["data"] = base64.b64encode(message.body).decode()
+            if not has(answer, {"message": wanted}):
+                raise Difference(f"{asked}: {answer} instead of {wanted}")
+
+    def compare_direct(self, asked: dict[str, Any], message: Any) -> None:
+        _, _, headers, body = self.raw_answer[0]
+        if message is None:
+            good = headers.startswith(b"NATS/1.0 40")
+        else:
+            good = body == message.body and b"Nats-Sequence: %d\r\n" % message.seq in headers
+        if not good:
+            raise Difference(f"direct {asked}: {headers!r} {body!r} instead of {message}")
+
+    @rule(filter=st.sampled_from(FILTERS))
+    def info(self, filter: str) -> None:
+        pattern = self.subject(filter)
+        found = self.model.matching(pattern)
+        subjects = Counter(self.model.messages[seq].subject for seq in found)
+        missing = [s for s in range(self.model.first_seq, self.model.last_seq + 1) if s not in self.model.messages]
+        state: dict[str, Any] = {"subjects": subjects} if subjects else {}
+        if missing and self.model.messages:
+            state["deleted"] = missing
+        # nats-server reports sequence 0 of an empty file as deleted.
+        asked = {"subjects_filter": pattern, "deleted_details": self.model.last_seq > 0}
+        self.api(f"STREAM.INFO.{self.model.name}", asked, {"state": state})
+
+    # Consumers
+
+    def consumer_config(self, name: str, drawn: tuple[dict[str, Any], list[str], int]) -> dict[str, Any]:
+        chosen, filters, start = drawn
+        config = {"durable_name": name, "name": name, "ack_policy": "explicit", "ack_wait": HOUR, **chosen}
+        several = config.pop("filter", 0)
+        if several == 1:
+            config["filter_subject"] = self.subject(filters[0])
+        elif several:
+            if any(all(matches(f.encode(), t.encode()) for f in filters) for t in TOKENS):
+                filters = filters[:1]  # what is in two of them nats-server counts twice
+            config["filter_subjects"] = [self.subject(one) for one in filters]
+        if "deliver_subject" in config:
+            config["deliver_subject"] = f"_P.{self.base}.{name}"
+        if config.get("deliver_policy") == "by_start_sequence":
+            # nats-server counts what comes before the start as pending, if that lies in the future.
+            config["opt_start_seq"] = 1 + start % (self.model.last_seq + 1)
+        return config
+
+    def make_consumer(self, config: dict[str, Any], action: str = "") -> dict[str, Any] | None:
+        """The configuration that the servers made of it; None where they refuse it."""
+        key = self.fresh()
+        name = self.model.name
+        body = json.dumps({"stream_name": name, "config": config, "action": action}).encode()
+        said = []
+        self.write(f"PUB $JS.API.CONSUMER.CREATE.{name}.{config['name']} _R.{key} {len(body)}\r\n".encode() + body + b"\r\n")
+        for peer in self.peers:
+            peer.wait({-key: 1}, ANSWER_S)
+            answer = peer.got.pop(-key, [("", {})])[0][1]
+            said.append({"config": answer.get("config"), "error": answer.get("error")})
+        self.agree(("consumer", config), said)
+        made: dict[str, Any] | None = said[0]["config"]
+        return made
+
+    @rule(name=names, drawn=consumer_configs)
+    def create_consumer(self, name: str, drawn: tuple[dict[str, Any], list[str], int]) -> None:
+        if name in self.model.consumers:
+            return
+        made = self.make_consumer(self.consumer_config(name, drawn))
+        if made:
+            key = self.fresh() if made.get("deliver_subject") else 0
+            self.model.add(Consumer(self.model, made, key))
+        self.settle()
+
+    @precondition(consumers_there)
+    @rule(one=which_consumer, drawn=consumer_configs)
+    def update_consumer(self, one: int, drawn: tuple[dict[str, Any], list[str], int]) -> None:
+        consumer = self.consumer(one)
+        wanted = self.consumer_config(consumer.name, drawn)
+        fixed = ("deliver_policy", "ack_policy", "opt_start_seq", "deliver_subject")
+        wanted = {k: v for k, v in wanted.items() if k not in fixed}
+        wanted |= {k: v for k, v in consumer.config.items() if k in fixed}
+        if consumer.looked:  # how far isn't known; and nats-server waits for what it doesn't want any more
+            for key in ("filter_subject", "filter_subjects"):
+                wanted.pop(key, None)
+        if consumer.filters and not ("filter_subject" in wanted or "filter_subjects" in wanted):
+            wanted["filter_subjects"] = consumer.filters  # nats-server doesn't tell it of new messages afterwards
+        made = self.make_consumer(wanted, "update")
+        if made:
+            consumer.configure(made)
+            consumer.place_unknown = True
+            self.model.drop_unneeded()
+            self.model.deliver()
+        self.settle()
+
+    @precondition(consumers_there)
+    @rule(one=which_consumer)
+    def delete_consumer(self, one: int) -> None:
+        consumer = self.consumer(one)
+        name = consumer.name
+        self.model.delete_consumer(name)
+        self.api(f"CONSUMER.DELETE.{self.model.name}.{name}", None, {"success": True})
+        self.told.pop(f"CONSUMER.INFO.{self.model.name}.{name}", None)
+        if consumer.active:
+            self.write(f"UNSUB {consumer.push_key}\r\n".encode())
+        self.settle()
+
+    @precondition(consumers_there)
+    @rule(one=which_consumer, batch=st.integers(1, 5), max_bytes=st.sampled_from([0, 0, 0, 100, 300]), no_wait=st.booleans(),
+          expires=st.booleans())
+    def pull(self, one: int, batch: int, max_bytes: int, no_wait: bool, expires: bool) -> None:
+        consumer = self.consumer(one)
+        key = self.fresh()
+        asked: dict[str, Any] = {"batch": batch}
+        if max_bytes:
+            asked["max_bytes"] = max_bytes
+        if no_wait:
+            asked["no_wait"] = True
+        if expires:
+            asked["expires"] = HOUR
+        body = json.dumps(asked).encode()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.model.name}.{consumer.name}"
+        self.write(f"SUB _I.{key} {key}\r\nPUB {subject} _I.{key} {len(body)}\r\n".encode() + body + b"\r\n")
+        if consumer.push_key:
+            consumer.status(key, b"409 Consumer is push based")
+        else:
+            consumer.pull(Pull(key, batch, max_bytes, no_wait, self.model.now + HOUR if expires else 0))
+            self.model.deliver()
+        self.settle()
+
+    @precondition(consumers_there)
+    @rule(one=which_consumer)
+    def give_up_waiting(self, one: int) -> None:
+        """A client leaves that waits for messages."""
+        consumer = self.consumer(one)
+        if consumer.waiting:
+            key = consumer.waiting[0].key
+            self.write(f"UNSUB {key}\r\n".encode())
+            for peer in self.peers:
+                peer.fence()
+            self.model.silent.add(key)
+            consumer.waiting_now()
+            self.settle()
+
+    @precondition(consumers_there)
+    @rule(one=which_consumer)
+    def listen(self, one: int) -> None:
+        """A client comes for what is pushed, or leaves."""
+        consumer = self.consumer(one)
+        if not consumer.push_key:
+            return
+        consumer.active = not consumer.active
+        if consumer.active:
+            consumer.push_key = self.fresh()
+            self.write(f"SUB {consumer.config['deliver_subject']} {consumer.push_key}\r\n".encode())
+        else:
+            self.write(f"UNSUB {consumer.push_key}\r\n".encode())
+        for peer in self.peers:
+            peer.fence()
+        self.model.deliver()
+        self.settle()
+
+    @precondition(consumers_there)
+    @rule(one=which_consumer, which=st.integers(0, 5), how=st.sampled_from(["", "", "+ACK", "-NAK", "-NAK", "+TERM", "+WPI"]),
+          confirmed=st.booleans())
+    def acknowledge(self, one: int, which: int, how: str, confirmed: bool) -> None:
+        consumer = self.consumer(one)
+        if not consumer.delivered:
+            return
+        times, sseq, dseq = consumer.delivered[-1 - which % len(consumer.delivered)]
+        subject = f"$JS.ACK.{self.model.name}.{consumer.name}.{times}.{sseq}.{dseq}.1700000000000000000.0"
+        if consumer.policy == "none":
+            return
+        answered = True
+        if how == "-NAK":
+            consumer.nak(sseq)
+        elif how != "+WPI":
+            answered = consumer.ack(sseq, dseq)
+        elif self.timed and sseq in consumer.pending:
+            consumer.set_due(sseq)
+        self.model.deliver()
+        if (confirmed or how in ("-NAK", "+WPI")) and answered:
+            self.ask((subject, {}, how.encode()))
+        else:
+            self.write(f"PUB {subject} {len(how)}\r\n{how}\r\n".encode())
+        self.settle()
+
+    def consumer(self, one: int) -> Consumer:
+        consumers = list(self.model.consumers.values())
+        return consumers[one % len(consumers)]
+
+    # The end
+
+    def teardown(self) -> None:
+        if getattr(self, "model", None) is None:
+            return
+        name = self.model.name
+        for peer in self.peers:
+            key = self.fresh()
+            peer.write(f"PUB $JS.API.STREAM.DELETE.{name} _R.{key} 0\r\n\r\n".encode())
+            peer.wait({-key: 1}, ANSWER_S)
+            peer.write(b"".join(b"UNSUB %d\r\n" % key for key in self.subscriptions()))
+            peer.fence()
+            peer.got.clear()
+
+    def subscriptions(self) -> set[int]:
+        return {k for c in self.model.consumers.values() for k in (c.push_key, *(w.key for w in c.waiting)) if k}

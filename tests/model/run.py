@@ -1,0 +1,87 @@
+"""The model test for as long as one likes.
+
+    python -m tests.model.run --secs 1800 --seed 1
+    python -m tests.model.run --seed 7 --most 1      up to the first difference
+
+Prints what was done: programs, steps, requests of each kind, and differences with the programs that show them. The same
+seed on the same commit gives the same programs. Exits with 1 where there was a difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.machine import Programs, counts
+from tests.model.peer import Peer, Process
+from tests.model.shrink import program_of, shrink
+
+BATCH = 200  # programs
+
+
+def programs(peers: list[Peer]) -> type[Programs]:
+    class Compared(Programs):
+        pass
+
+    Compared.peers = peers
+    return Compared
+
+
+def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrink_s: float) -> str:
+    """The text of a difference, "" where there was none."""
+    chosen = settings(
+        max_examples=size, stateful_step_count=steps, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
+    )  # fmt: skip
+    try:
+        run_state_machine_as_test(seed(number)(machine), settings=chosen)
+    except Exception as error:
+        program = program_of(error)
+        small, difference = shrink(machine, program, shrink_s)
+        if difference:
+            return f"{difference}\n" + "\n".join(small)
+        return "not seen again: " + "".join(traceback.format_exception(error, limit=-3)) + "\n".join(program)
+    return ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--secs", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=40, help="of a program")
+    parser.add_argument("--shrink", type=float, default=60, help="seconds to make a program small")
+    parser.add_argument("--most", type=int, default=10, help="differences")
+    args = parser.parse_args()
+    began = time.monotonic()
+    found = 0
+    number = args.seed * 1_000_000
+    with tempfile.TemporaryDirectory(prefix="natsc-model-") as folder:
+        processes = [Process(kind, Path(folder) / kind) for kind in ("natsc", "nats-server")]
+        peers = [Peer(process.port, process.kind) for process in processes]
+        try:
+            while time.monotonic() - began < args.secs and found < args.most:
+                text = run_batch(programs(peers), number, args.steps, BATCH, args.shrink)
+                number += 1
+                if text:
+                    found += 1
+                    print(f"--- difference {found}, batch {number - 1}\n{text}\n", flush=True)
+                    for peer in peers:
+                        peer.close()
+                        peer.connect()
+        finally:
+            for one in (*peers, *processes):
+                one.close()
+    took = time.monotonic() - began
+    print(f"seed {args.seed}: {counts['programs']} programs, {counts['steps']} steps, {took:.0f} s, {found} differences")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
