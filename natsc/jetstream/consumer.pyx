@@ -711,7 +711,8 @@ cdef class Consumer(PushingConsumer):
         self.acks.delivered_sseq = self.acks.floor_sseq = self.next_sseq - 1
         self.acks.delivered_dseq = self.acks.floor_dseq = 0
         self.last_delivered_ns = self.last_ack_ns = 0
-        self.skip_at = self.skip_count = self.skip_resume = 0
+        if self.skip_at >= self.skip_count:     # else what is left of the last ones of each subject comes before
+            self.skip_at = self.skip_count = self.skip_resume = 0
         self.pending_stale = self.changed = True
         if self.stream.retention == RETAIN_INTEREST:
             self.stream.drop_unneeded()

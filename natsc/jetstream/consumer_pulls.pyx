@@ -42,7 +42,7 @@ cdef class PullingConsumer(AckingConsumer):
                     self.pending += self.stream.store.has(self.skip[i])
             else:
                 self.pending = <int64_t>self.stream.num_pending(self.filters, self.num_filters, self.next_sseq)
-            self.pending_seq = self.stream.last_seq()
+            self.pending_seq = max(self.stream.last_seq(), self.next_sseq - 1)
         return <uint64_t>max(self.pending, 0)
 
     # Statuses.
@@ -194,6 +194,7 @@ cdef class PullingConsumer(AckingConsumer):
         cdef int64_t there = <int64_t>(self.count_pending() + self.acks.queued)
         if there == 0 and r.expires_ns == 0:
             self.waiting.last_ns = self.e.now_ns
+            self.pending_seq = min(self.pending_seq, self.stream.last_seq())    # counted anew, as in the reference
             self.send_status(reply, n, b"404 No Messages")
             return True
         if there > 0 and there < self.process_waiting(False):

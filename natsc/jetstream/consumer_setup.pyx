@@ -127,7 +127,7 @@ cdef class ConfiguredConsumer(PullingConsumer):
         elif policy == "last":
             seq = self.last_matching() if self.num_filters else last
         elif policy == "by_start_time":
-            seq = self.stream.store.seq_from_time(self.config.opt_start_time.ns)
+            seq = self.first_from(self.stream.seq_from_time(self.config.opt_start_time.ns))
         elif policy == "last_per_subject":
             seq = first if self.stream.max_per_subject == 1 else self.find_last_per_subject(0)
         if first == 0 and not self.config.opt_start_seq:
@@ -140,6 +140,23 @@ cdef class ConfiguredConsumer(PullingConsumer):
         self.next_dseq = 1
         self.acks.delivered_sseq = self.acks.floor_sseq = self.next_sseq - 1
         self.changed = True
+
+    def first_from(self, uint64_t seq) -> int:
+        """seq, or the first message that passes a filter, where all that pass it are above seq."""
+        cdef subject_iter_t it
+        cdef subject_t* s
+        cdef uint64_t first, last = self.stream.last_seq(), best = last
+        for i in range(self.num_filters):
+            memset(&it, 0, sizeof(it))
+            first = best
+            while not it.done:
+                s = subjects_next(&self.stream.store.subjects, &it, &self.filters[i], 1, 1 << 20)
+                if s != NULL:
+                    self.stream.store.refresh(s)
+                    first = min(first, s.first)
+            if first >= seq:
+                best = first
+        return best if seq < best < last else seq
 
     def last_matching(self) -> int:
         """The last sequence in the filters, 0 = none."""
