@@ -12,8 +12,9 @@ import time
 
 from natsc.jetstream.archive import ArchiveWriter
 from natsc.jetstream.gotime import ZERO, Time
-from natsc.jetstream.layout import encode_name
+from natsc.jetstream.layout import encode_name, without_checksum
 from natsc.jetstream.schema import DecodeError, decode_one, encode
+from natsc.jetstream.store import kept_id
 from natsc.jetstream.stored_consumers import StoredConsumer, read_consumers
 from natsc.jetstream.storefile import FileError, StoredStream, StoreFile
 from natsc.jetstream.storetools import DAMAGED, WELL, ToolError
@@ -23,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_KNOWN = (b"format", b"id", b"s/", b"k/", b"u/")
+_KNOWN = (b"format", b"id", b"s/", b"k/", b"q/", b"u/")
 _CONFIGS = b"u/stream/"
 _RESTORES = b"u/restore/"
 _PIECE = 1 << 20
@@ -153,7 +154,7 @@ def _examine_stream(file: StoreFile, name: bytes, kept: dict[bytes, bytes], unfi
     value = kept.get(_CONFIGS + name)
     if value is not None:
         try:
-            config = decode_one(encode(json.loads(value)["config"]), StreamConfig())
+            config = decode_one(encode(json.loads(without_checksum(value))["config"]), StreamConfig())
         except (ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:
             wrong = f"its configuration can't be read: {error}"
     elif not unfinished:
@@ -215,6 +216,9 @@ def run(directory: str, *, as_json: bool = False, export_to: str | None = None) 
         raise ToolError(str(error)) from None
     try:
         report = examine(file)
+        told = kept_id(directory)
+        if told is not None and told != report.id:
+            report.problems.append(f"its id is {report.id}, and the file 'id' says {told}")
         if export_to is not None:
             export(report, export_to)
     except FileError as error:

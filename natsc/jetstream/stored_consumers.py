@@ -6,7 +6,7 @@ import json
 import struct
 
 from natsc.jetstream.consumer_config import ConsumerConfig
-from natsc.jetstream.layout import checksum
+from natsc.jetstream.layout import checksum, without_checksum
 from natsc.jetstream.schema import DecodeError, decode_one, encode
 from natsc.jetstream.streams import CONSUMER_KEY
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Items = list[tuple[bytes, bytes]]
 
 _STATE_KEY = b"state/"
+_OTHERS = (b"source/", b"schedule/")
 _FORMAT = 1
 # Checksum, format; sequences (stream's, own) of the next, the last delivered, the floor; skip_resume, created.
 _HEAD = struct.Struct("<IB3x7Qq")
@@ -61,6 +62,8 @@ def read_consumers(items: Items) -> tuple[list[StoredConsumer], list[str]]:
         elif key.startswith(_STATE_KEY) and b"\0" in key:
             name, _, rest = key[len(_STATE_KEY) :].partition(b"\0")
             states.setdefault(name, []).append((rest, value))
+        elif key.startswith(_OTHERS):
+            problems += _check_other(key, value)
         else:
             problems.append(f"nobody knows what {key[:80]!r} among the consumers is")
     for name, pages in states.items():
@@ -71,10 +74,22 @@ def read_consumers(items: Items) -> tuple[list[StoredConsumer], list[str]]:
     return [found[name] for name in sorted(found)], problems
 
 
+def _check_other(key: bytes, value: bytes) -> list[str]:
+    """Where a source has come to (JSON), when a scheduled message is due (a number)."""
+    try:
+        if key.startswith(b"source/"):
+            json.loads(value)
+        else:
+            int(value)
+    except (ValueError, RecursionError):
+        return [f"{key.decode('utf-8', 'replace')} is damaged"]
+    return []
+
+
 def _read_config(name: bytes, value: bytes) -> StoredConsumer:
     consumer = StoredConsumer(name.decode("utf-8", "surrogateescape"))
     try:
-        body = json.loads(value)
+        body = json.loads(without_checksum(value))
         consumer.config = decode_one(encode(body["config"]), ConsumerConfig())
         consumer.created = int(body["created"])
     except (ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:

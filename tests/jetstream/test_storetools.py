@@ -12,6 +12,7 @@ from typing import Any
 
 import lmdb
 import pytest
+from natsc.jetstream.layout import with_checksum
 from natsc.jetstream.store import Store
 
 from natsc.jetstream import storetools
@@ -250,6 +251,21 @@ def test_a_consumer_that_is_damaged(key: bytes, problem: str, fsck: Tool, store:
     assert of(report, "S")["problems"][0].startswith(problem)
 
 
+@pytest.mark.parametrize("key", [b"source/x", b"schedule/7"])
+def test_what_else_is_kept(key: bytes, fsck: Tool, store: Path) -> None:
+    edit(store, lambda env, txn: txn.put(key, b"1", db=env.open_db(b"c/%24G/S", txn=txn)))
+    assert fsck()[0] == 0
+    edit(store, lambda env, txn: txn.put(key, b"?", db=env.open_db(b"c/%24G/S", txn=txn)))
+    assert of(fsck()[1], "S")["problems"] == [f"{key.decode()} is damaged"]
+
+
+def test_the_file_of_another_store(fsck: Tool, store: Path) -> None:
+    (store / "natsc" / "id").write_text("0" * 32 + "\n")
+    code, report = fsck()
+    assert code == 1
+    assert report["problems"] == [f"its id is {report['id']}, and the file 'id' says {'0' * 32}"]
+
+
 def test_a_checkpoint_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One that a start would use, and that doesn't say what the messages say."""
     kept = Store(str(tmp_path), sync_interval_ns=-1, map_size=1 << 28)
@@ -257,7 +273,10 @@ def test_a_checkpoint_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     for number in range(20_000):
         stream.append_bytes(b"s.%d" % (number % 5), b"x", ts_ns=1)
     kept.close()
-    edit(tmp_path, meta(lambda txn, db: txn.put(b"u/stream/A/S", b'{"config":{"name":"S"},"created":1}', db=db)))
+    edit(
+        tmp_path,
+        meta(lambda txn, db: txn.put(b"u/stream/A/S", with_checksum(b'{"config":{"name":"S"},"created":1}'), db=db)),
+    )
     assert storetools.main("fsck", [str(tmp_path)]) == 0
     key = (777).to_bytes(8, "big")
     edit(tmp_path, lambda env, txn: txn.delete(key, db=env.open_db(b"m/A/S", txn=txn)))
