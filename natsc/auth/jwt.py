@@ -82,7 +82,7 @@ def _folded(key: str) -> str:
 
 
 def _zero(kind: str) -> Any:
-    if kind.endswith("| None"):
+    if kind.endswith("| None") or kind == "Any":
         return None
     simple = {"int": 0, "str": "", "bool": False}
     if kind in simple:

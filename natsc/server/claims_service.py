@@ -1,8 +1,8 @@
-"""What a directory resolver answers on the system account: $SYS.REQ.CLAIMS.* and $SYS.REQ.ACCOUNT.*.CLAIMS.*.
+"""What resolvers answer on the system account: $SYS.REQ.CLAIMS.* and $SYS.REQ.ACCOUNT.*.CLAIMS.*.
 
-A `full` resolver takes every good JWT and tells its content to whoever asks; a `cache` takes those of accounts that it
-knows. Only who may publish on the system account comes here, and still everything that is stored was signed by an
-operator that is trusted, or does nothing: what isn't is refused when it is used.
+Every one takes new JWTs of accounts that are known. A `full` resolver takes every good JWT, and tells its content to
+whoever asks. Only who may publish on the system account comes here, and still everything that is stored was signed by
+a trusted operator, or does nothing: what was not is refused when it is used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from natsc.auth import jwt
 from natsc.auth.dirstore import KEEP, StoreError
 from natsc.auth.jwt_check import check_account
 from natsc.config import keys
+from natsc.server.claims import ClaimsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,17 +32,99 @@ _UPDATE, _LOOKUP = b"$SYS.REQ.CLAIMS.UPDATE", b"$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP
 _PACK, _LIST, _DELETE = b"$SYS.REQ.CLAIMS.PACK", b"$SYS.REQ.CLAIMS.LIST", b"$SYS.REQ.CLAIMS.DELETE"
 
 
-class ClaimsService:
-    """The requests of one server."""
+class _Service:
+    """Requests on the system account of one server, and their answers."""
 
-    def __init__(self, server: Server, claims: ClaimAccounts, resolver: DirectoryResolver) -> None:
+    def __init__(self, server: Server, claims: ClaimAccounts) -> None:
         self.server = server
         self.claims = claims
+        self.system = server.account(server.system_account_name)
+        self._answers = 0
+
+    def _subscribe(self, handlers: dict[bytes, Callable[[Request], None]]) -> None:
+        for subject, handler in handlers.items():
+            self.server.engine.subscribe(self.system, subject, handler)
+
+    def _publish(self, subject: bytes, payload: bytes, reply: bytes | None = None) -> None:
+        self.server.engine.publish(self.system, subject, payload, reply=reply)
+
+    # Answers
+
+    def _respond(self, request: Request, account: str, message: str, error: str = "") -> None:
+        parts = [message, *filter(None, (account, error))]
+        (self.server.log.error if error else self.server.log.debug)(" - ".join(parts))
+        if request.reply is None:
+            return
+        shown: dict[str, Any] = {"account": account} if account else {}
+        if error:
+            answer = {"error": {**shown, "code": 500, "description": f"{message} - {error}"}}
+        else:
+            answer = {"data": {**shown, "code": 200, "message": message}}
+        self._answer(request, answer)
+
+    def _answer(self, request: Request, answer: dict[str, Any], *, server_last: bool = False) -> None:
+        from natsc.monitor.gojson import compact
+
+        assert request.reply is not None
+        about = {"server": self._about()}
+        fields = {**answer, **about} if server_last else {**about, **answer}
+        self._publish(request.reply, compact(fields).encode())
+
+    def _about(self) -> dict[str, Any]:
+        """The server, as messages of the system account name it."""
+        from natsc.monitor.gojson import timestamp
+        from natsc.server import info
+
+        server, opts = self.server, self.server.options
+        about: dict[str, Any] = {"name": server.server_name, "host": opts.host, "id": server.server_id}
+        if server.jetstream is not None and server.jetstream.domain:
+            about["domain"] = server.jetstream.domain
+        about["ver"] = info.VERSION
+        if opts.tags:
+            about["tags"] = opts.tags
+        if opts.metadata:
+            about["metadata"] = opts.metadata
+        about["jetstream"] = server.jetstream is not None
+        about["flags"] = 3 if server.jetstream is not None else 0
+        about["seq"] = self._answers
+        self._answers += 1
+        about["time"] = timestamp(server.clock.wall_ns())
+        return about
+
+
+class UpdateService(_Service):
+    """Of a resolver that keeps nothing: the JWT of an account that is known is taken over until the server ends."""
+
+    def start(self) -> None:
+        self._subscribe({_UPDATE_OLD: self._update, _UPDATE_NEW: self._update})
+
+    def _update(self, request: Request) -> None:
+        name = _named_account(request)
+        failed = "jwt update resulted in error"
+        token = request.payload.decode("utf-8", "surrogateescape")
+        if not token:
+            self._respond(request, name, "jwt update error", "request body is empty")
+            return
+        try:
+            if jwt.decode_account(token).sub != name:
+                self._respond(request, name, failed, "subject does not match jwt content")
+            elif name not in self.claims.accounts:
+                self._respond(request, name, "jwt update skipped")
+            else:
+                self.claims.update(name, token)
+                self._respond(request, name, "jwt updated")
+        except (ClaimsError, jwt.JWTError) as error:
+            self._respond(request, name, failed, str(error))
+
+
+class DirectoryService(_Service):
+    """Of a directory resolver."""
+
+    def __init__(self, server: Server, claims: ClaimAccounts, resolver: DirectoryResolver) -> None:
+        super().__init__(server, claims)
         self.resolver = resolver
         self.store = resolver.store
-        self.system = server.account(server.system_account_name)
         self._inbox = f"$SYS._INBOX.{os.urandom(11).hex()}".encode()
-        self._answers = 0
         self._word = " cache" if resolver.is_cache else ""
 
     def start(self) -> None:
@@ -54,19 +137,14 @@ class ClaimsService:
         if not self.resolver.is_cache:
             handlers |= {_LOOKUP: self._lookup, _PACK: self._pack, self._inbox: self._merge}
             self._sync_later()
-        for subject, handler in handlers.items():
-            self.server.engine.subscribe(self.system, subject, handler)
+        self._subscribe(handlers)
         self.server.log.notice(f"Managing {which} jwt in exclusive directory {self.store.directory}")
-
-    def _publish(self, subject: bytes, payload: bytes, reply: bytes | None = None) -> None:
-        self.server.engine.publish(self.system, subject, payload, reply=reply)
 
     # UPDATE
 
     def _update_of(self, request: Request) -> None:
         """An account's JWT, for the account that the subject names."""
-        tokens = request.subject.split(b".")
-        self._take(request, tokens[-3].decode("utf-8", "surrogateescape"))
+        self._take(request, _named_account(request))
 
     def _update(self, request: Request) -> None:
         self._take(request, None)
@@ -209,45 +287,7 @@ class ClaimsService:
         own = set() if operator.nats.strict_signing_key_usage else {operator.sub}
         return own | set(operator.nats.signing_keys)
 
-    # Answers
 
-    def _respond(self, request: Request, account: str, message: str, error: str = "") -> None:
-        parts = [message, *filter(None, (account, error))]
-        (self.server.log.error if error else self.server.log.debug)(" - ".join(parts))
-        if request.reply is None:
-            return
-        shown: dict[str, Any] = {"account": account} if account else {}
-        if error:
-            answer = {"error": {**shown, "code": 500, "description": f"{message} - {error}"}}
-        else:
-            answer = {"data": {**shown, "code": 200, "message": message}}
-        self._answer(request, answer)
-
-    def _answer(self, request: Request, answer: dict[str, Any], *, server_last: bool = False) -> None:
-        from natsc.monitor.gojson import compact
-
-        assert request.reply is not None
-        about = {"server": self._about()}
-        fields = {**answer, **about} if server_last else {**about, **answer}
-        self._publish(request.reply, compact(fields).encode())
-
-    def _about(self) -> dict[str, Any]:
-        """The server, as messages of the system account name it."""
-        from natsc.monitor.gojson import timestamp
-        from natsc.server import info
-
-        server, opts = self.server, self.server.options
-        about: dict[str, Any] = {"name": server.server_name, "host": opts.host, "id": server.server_id}
-        if server.jetstream is not None and server.jetstream.domain:
-            about["domain"] = server.jetstream.domain
-        about["ver"] = info.VERSION
-        if opts.tags:
-            about["tags"] = opts.tags
-        if opts.metadata:
-            about["metadata"] = opts.metadata
-        about["jetstream"] = server.jetstream is not None
-        about["flags"] = 3 if server.jetstream is not None else 0
-        about["seq"] = self._answers
-        self._answers += 1
-        about["time"] = timestamp(server.clock.wall_ns())
-        return about
+def _named_account(request: Request) -> str:
+    """The account in the subject of an update: $SYS...<account>.CLAIMS.UPDATE."""
+    return request.subject.split(b".")[-3].decode("utf-8", "surrogateescape")

@@ -55,10 +55,14 @@ async def start(server: Server, claims: ClaimAccounts) -> None:
             raise StartError(why)
     if opts.system_account:
         await _find_system_account(server, claims)
-    if isinstance(resolver, DirectoryResolver):
-        from natsc.server.claims_service import ClaimsService
+    if not server.system_account_name:
+        return
+    from natsc.server.claims_service import DirectoryService, UpdateService
 
-        ClaimsService(server, claims, resolver).start()
+    if isinstance(resolver, DirectoryResolver):
+        DirectoryService(server, claims, resolver).start()
+    else:
+        UpdateService(server, claims).start()
 
 
 async def _find_system_account(server: Server, claims: ClaimAccounts) -> None:

@@ -485,6 +485,41 @@ class TestURL:
         assert login(dial, start(f"operator: {operator}\n")).flush() == []
 
 
+class TestMemory:
+    @pytest.fixture
+    def world(self, start, dial):
+        preload = f"{SYSTEM}: {SYSTEM_JWT}, {ACCOUNT}: {account_jwt(ACCOUNT, OPERATOR, claims={'iat': NOW})}"
+        server = start(f"operator: {OPERATOR_JWT}\nresolver: MEMORY\nresolver_preload {{ {preload} }}")
+        return server, Admin(dial, server)
+
+    def test_updated_until_the_server_ends(self, world, dial):
+        server, admin = world
+        wire = login(dial, server)
+        assert wire.pub("x", "12345").flush() == []
+        subject = f"$SYS.REQ.ACCOUNT.{ACCOUNT}.CLAIMS.UPDATE"
+        token = account_jwt(ACCOUNT, OPERATOR, limits={"payload": 4})
+        assert admin.ask(subject, token) == updated(ACCOUNT)
+        assert wire.pub("x", "12345").eof() == [b"-ERR 'Maximum Payload Violation'"]
+
+    def test_refused(self, world, dial):
+        server, admin = world
+        assert login(dial, server).flush() == []
+        subject = f"$SYS.ACCOUNT.{ACCOUNT}.CLAIMS.UPDATE"
+        assert admin.ask(subject) == failed(ACCOUNT, "jwt update error - request body is empty")
+        for token, error in (
+            ("rubbish", "expected 3 chunks"),
+            (account_jwt(SECOND, OPERATOR), "subject does not match jwt content"),
+            (account_jwt(ACCOUNT, Key("O", "other")), "account validation failed"),
+            (account_jwt(ACCOUNT, OPERATOR, claims={"exp": NOW - 60}), "account validation failed"),
+        ):
+            assert admin.ask(subject, token) == failed(ACCOUNT, f"jwt update resulted in error - {error}")
+
+    def test_of_an_account_that_nobody_asked_for(self, world):
+        _, admin = world
+        subject = f"$SYS.REQ.ACCOUNT.{SECOND}.CLAIMS.UPDATE"
+        assert admin.ask(subject, account_jwt(SECOND, OPERATOR)) == updated(SECOND, "jwt update skipped")
+
+
 class TestSystemAccount:
     def test_it_is_trusted_before_it_is_known(self, start, dial, tmp_path):
         server = start(full(tmp_path).replace(SYSTEM_JWT, "").split("resolver_preload")[0])
