@@ -35,6 +35,8 @@ cdef enum:
     TOKENS_V1 = 9               # of a delivered message's reply subject
     TOKENS_V2 = 11
 
+cdef uint64_t SEQ_MAX = <uint64_t>1 << 62   # no stream gets so far
+
 cdef extern from "string.h" nogil:
     void* memmem(const void* haystack, size_t n, const void* needle, size_t m)
 
@@ -95,7 +97,7 @@ cdef bint read_origin(const char* reply, Py_ssize_t n, origin_t* o) noexcept nog
     o.dseq = read_number(starts[at + 3], lens[at + 3])
     o.ts_ns = <int64_t>read_number(starts[at + 4], lens[at + 4])
     o.pending = read_number(starts[at + 5], lens[at + 5])
-    return True
+    return o.sseq < SEQ_MAX and o.dseq < SEQ_MAX
 
 
 cdef const char* find_header(const char* block, Py_ssize_t n, const char* name, Py_ssize_t m, Py_ssize_t* size) noexcept nogil:

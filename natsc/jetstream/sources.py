@@ -405,7 +405,7 @@ class _Made:
         self.name = _of(str, body["name"])
         self.deliver_subject = _of(str, body["config"]["deliver_subject"])
         self.ack_policy = _of(str, body["config"]["ack_policy"])
-        self.delivered = min(max(_of(int, body["delivered"]["stream_seq"]), 0), (1 << 63) - 1)
+        self.delivered = min(max(_of(int, body["delivered"]["stream_seq"]), 0), 1 << 62)
         self.pending = _of(int, body["num_pending"])
 
 

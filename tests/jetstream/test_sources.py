@@ -475,6 +475,34 @@ def test_whatever_happens_nothing_is_missing_or_there_twice(js: SourceWorld, see
     assert mirror.store.last_seq == origin.store.last_seq or not there
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "x",
+        "$JS.ACK.",
+        "$JS.ACK.O.{}.1.1.1.1",
+        "$JS.ACK.O.{}.1.18446744073709551615.1.1.0",
+        "$JS.ACK.O.{}.1.1.18446744073709551616.1.0",
+        "$JS.ACK.O.{}.1.99999999999999999999999999999999.2.1.0",
+        "$JS.ACK.O.{}.1.-1.1.1.0",
+        "$JS.ACK.O.{}.1.x.y.z.w",
+        "$JS.ACK.O.another.1.1.1.1.0",
+        "$JS.ACK.O.{}.2.1.1.1.0",
+        "$JS.ACK......................................",
+    ],
+)
+def test_forged_deliveries_are_ignored(js: SourceWorld, reply: str) -> None:
+    mirror, sink = js.mirror("M", "O"), js.sourcing("S", source("O"))
+    for consumer in js.js.by_name["O"].consumers():
+        forged = reply.format(consumer.name)
+        js.publish(consumer.config.deliver_subject, b"x", b"", forged)
+        js.publish(consumer.config.deliver_subject, b"", b"NATS/1.0 100 x\r\nNats-Last-Consumer: 99x\r\n\r\n")
+    js.fill(2, "o.a")
+    js.advance(3 * SECOND)
+    assert stored(mirror) == stored(sink) == [(1, "o.a", b"0"), (2, "o.a", b"1")]
+
+
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
