@@ -1,10 +1,10 @@
-"""Mirrors and sources: how a stream gets a consumer of the streams that it reads from, and what it does when it loses it.
+"""Mirrors and sources: how a stream gets a consumer of the streams that it reads from, and what it does without one.
 
-Everything goes through the API, as a client's requests do, so an origin may be in this account, in another one, in another
-domain, or on another server. The path of a message is in natsc/jetstream/intake.pyx, which Origin extends.
+Everything goes through the API, as a client's requests do, so an origin may be in this account, in another one, in
+another domain, or on another server. The path of a message is in natsc/jetstream/intake.pyx, which Origin extends.
 
-A mirror goes on behind its own last sequence. Where a source stands is kept beside the messages (see Sourcing.keep), and can
-be found again from the Nats-Stream-Source header of the last message that came from it.
+A mirror goes on behind its own last sequence. Where a source stands is kept beside the messages (see Sourcing.keep),
+and can be found again from the Nats-Stream-Source header of the last message that came from it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from natsc.jetstream.consumer_config import (
     CreateConsumerRequest,
 )
 from natsc.jetstream.intake import Intake, last_source_header
+from natsc.jetstream.layout import with_checksum, without_checksum
 from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
 from natsc.jetstream.stream_config import FILE, SourceInfo, StreamConfig, StreamSource
@@ -54,7 +55,7 @@ _QUIET = ("maximum messages exceeded", "maximum bytes exceeded", "maximum messag
 
 
 def index_name(source: StreamSource) -> str:
-    """What tells a source from the stream's others: origin, filters, destinations. Headers and hashes are made of it."""
+    """What tells a source from the stream's others: origin, filters, destinations. Headers and hashes have it."""
     name = source.name
     if source.external is not None:
         name += f":{short_hash(source.external.api)}"
@@ -297,9 +298,8 @@ class Origin(Intake):
             error = found or self._setup_failed("invalid consumer create response")
             what = "mirror consumer" if self.is_mirror else f"source consumer {self.source.name}"
             where = "" if self.is_mirror else f"stream {self.sink.name} "
-            self._warn(
-                f"JetStream error response for {where}create {what}: {error.get('description')} ({error.get('err_code')})"
-            )
+            told = f"{error.get('description')} ({error.get('err_code')})"
+            self._warn(f"JetStream error response for {where}create {what}: {told}")
             self._failed(error)
 
     def _warn(self, text: str) -> None:
@@ -532,7 +532,7 @@ class Sourcing:
         kept = Kept(origin.sseq, origin.stored_sseq, origin.identity, self.stream.store.last_seq)
         self.kept[origin.name] = kept
         if self.stream.config.storage == FILE:
-            value = encode({"name": origin.name, **kept.as_json()})
+            value = with_checksum(encode({"name": origin.name, **kept.as_json()}))
             self.stream.store.consumer_put_bytes(KEPT + raw(short_hash(origin.name)), value)
             self.stream.outbox.end_soon()
 
@@ -541,7 +541,7 @@ class Sourcing:
             return
         for _, value in self.stream.store.consumer_items(KEPT):
             try:
-                found = json.loads(value)
+                found = json.loads(without_checksum(value))
                 name = found.pop("name")
                 self.kept[name] = Kept(**found)
             except (ValueError, KeyError, TypeError, AttributeError):

@@ -78,7 +78,7 @@ def _check_other(key: bytes, value: bytes) -> list[str]:
     """Where a source has come to (JSON), when a scheduled message is due (a number)."""
     try:
         if key.startswith(b"source/"):
-            json.loads(value)
+            json.loads(without_checksum(value))
         else:
             int(value)
     except (ValueError, RecursionError):

@@ -389,7 +389,7 @@ class ManagedStream(Stream):
 
     def save_consumer(self, consumer: Any) -> None:
         """Keeps a consumer's configuration, with the next batch."""
-        if self.config.storage == FILE and not consumer.config.mem_storage:
+        if self.config.storage == FILE and not consumer.config.mem_storage and not consumer.config.direct:
             body = with_checksum(encode({"config": consumer.config.as_json(), "created": consumer.created}))
             if not self.store.consumer_put_bytes(CONSUMER_KEY + raw(consumer.name), body):
                 raise StoreError("the store has failed")

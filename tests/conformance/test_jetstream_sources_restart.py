@@ -88,6 +88,7 @@ def test_they_go_on(start: Start) -> None:
         for name in "MS":
             assert until_last(client, name, 5)["state"]["messages"] == 5
         assert origins(client, "S", 5) == list("12345")
+        assert api(client, "INFO")["consumers"] == 2  # those before are gone
 
 
 def test_what_was_purged_does_not_come_again(start: Start) -> None:

@@ -437,7 +437,7 @@ def test_a_deleted_stream_reads_no_more(js: SourceWorld) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_nothing_is_missing_or_there_twice(js: SourceWorld, seed: int) -> None:
-    """Messages come and go, consumers and deliveries are lost: in the end all that is at the origin is here, in order."""
+    """Messages come and go, consumers and deliveries are lost: in the end all of the origin is here, in order."""
     chance = random.Random(seed)
     origin = js.js.by_name["O"]
     mirror, sink = js.mirror("M", "O"), js.sourcing("S", source("O"))

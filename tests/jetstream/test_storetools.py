@@ -251,9 +251,9 @@ def test_a_consumer_that_is_damaged(key: bytes, problem: str, fsck: Tool, store:
     assert of(report, "S")["problems"][0].startswith(problem)
 
 
-@pytest.mark.parametrize("key", [b"source/x", b"schedule/7"])
-def test_what_else_is_kept(key: bytes, fsck: Tool, store: Path) -> None:
-    edit(store, lambda env, txn: txn.put(key, b"1", db=env.open_db(b"c/%24G/S", txn=txn)))
+@pytest.mark.parametrize(("key", "value"), [(b"source/x", with_checksum(b"{}")), (b"schedule/7", b"1")])
+def test_what_else_is_kept(key: bytes, value: bytes, fsck: Tool, store: Path) -> None:
+    edit(store, lambda env, txn: txn.put(key, value, db=env.open_db(b"c/%24G/S", txn=txn)))
     assert fsck()[0] == 0
     edit(store, lambda env, txn: txn.put(key, b"?", db=env.open_db(b"c/%24G/S", txn=txn)))
     assert of(fsck()[1], "S")["problems"] == [f"{key.decode()} is damaged"]
