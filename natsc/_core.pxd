@@ -45,6 +45,9 @@ cdef class Client:
     cdef public str lang
     cdef public str version
     cdef public str user                # the authorized user, "" = none
+    cdef public str door                # the allowed_connection_types name of how it came
+    cdef public dict cookies            # CONNECT's fields that an HTTP request brought, or None
+    cdef public str forwarded_for       # whom a proxy spoke for, "" = nobody
     cdef public str ip
     cdef public int port
     cdef public bytes nonce

@@ -112,6 +112,9 @@ class Request:
 class Client:
     conn: Any
     grant: Grant | None
+    door: str
+    cookies: dict[str, str] | None
+    forwarded_for: str
     ip: str
     label: str | None
     lang: str

@@ -224,7 +224,8 @@ cdef class Engine:
         c[0] = self.defaults
         h.c = c
         h.engine = self
-        h.name = h.lang = h.version = h.user = ""
+        h.name = h.lang = h.version = h.user = h.forwarded_for = ""
+        h.door = "STANDARD"
         h.account = account
         self.read_clock()
         c.kind = KIND_SYSTEM if internal else KIND_CLIENT

@@ -147,12 +147,14 @@ class Server:
 
     @property
     def ports(self) -> dict[str, int]:
-        """The ports it listens on: "nats", and "monitoring" where that is on."""
+        """The ports it listens on: "nats", and "monitoring" and "websocket" where these are on."""
         core = self._running()
         assert core.listener is not None
         ports = {"nats": core.listener.port}
         if core.monitor is not None:
             ports["monitoring"] = core.monitor.port
+        if core.websocket is not None:
+            ports["websocket"] = core.websocket.port
         return ports
 
     @property
@@ -162,6 +164,7 @@ class Server:
         schemes = {
             "nats": ("tls" if core.info["tls_required"] else "nats", opts.host),
             "monitoring": ("http" if opts.http_port else "https", opts.http_host),
+            "websocket": ("ws" if opts.websocket.tls_config is None else "wss", opts.websocket.host),
         }
         return {
             name: f"{schemes[name][0]}://{_reachable(schemes[name][1])}:{port}" for name, port in self.ports.items()

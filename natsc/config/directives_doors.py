@@ -1,4 +1,4 @@
-"""`websocket {}` and `mqtt {}`: parsed and checked; natsc has neither yet."""
+"""`websocket {}` and `mqtt {}`; natsc has no MQTT yet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ _RESERVED_HEADERS = ("host", "content-length", "connection", "upgrade", "nats-no
 
 
 def websocket(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:
-    report.unsupported.append("websocket")
     _parse_websocket(token, opts.websocket, report)
 
 
@@ -77,6 +76,7 @@ def _websocket_field(
     elif name == "headers":
         _headers(part, token, value, last, report)
     elif name == "ping_interval":
+        report.unsupported.append("websocket ping_interval")
         part.ping_interval = duration("ping_interval", token, value, report)
     else:
         report.unknown(token, key)

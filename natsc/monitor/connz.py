@@ -157,7 +157,7 @@ def _entry(server: Any, conn: Any, now: int, options: ConnzOptions) -> dict[str,
     entry: dict[str, Any] = {
         "cid": conn.cid,
         "kind": "Client",
-        "type": "nats",
+        "type": "websocket" if conn.door == "WEBSOCKET" else "nats",
         "ip": conn.ip if conn.port else "",
         "port": conn.port,
         "start": timestamp(conn.start_ns, local=True),

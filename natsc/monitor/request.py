@@ -53,6 +53,7 @@ class Request:
     """A request's head. `path` and `query` are as received, decoded with surrogateescape."""
 
     __slots__ = (
+        "headers",
         "http10",
         "keep_alive",
         "method",
@@ -69,6 +70,7 @@ class Request:
         self.path = path
         self.query = query
         self.version = version
+        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
         self.http10 = version == (1, 0)
         self.keep_alive = version > (1, 0) and method != "CONNECT"  # nobody tunnels through here
         self.says_keep_alive = False  # an HTTP/1.0 client asked for it and expects to read that it was granted
@@ -132,7 +134,8 @@ class RequestParser:
         request, self._line, self._scanned = self._line, None, 0
         if request is None:
             raise AssertionError("a head without a request line")
-        self._apply_headers(request, _parse_headers(head))
+        request.headers = _parse_headers(head)
+        self._apply_headers(request, request.headers)
         return request
 
     def _take_request_line(self) -> bool:

@@ -1,6 +1,6 @@
 """/varz: the server as a whole.
 
-cluster, gateway, leaf, mqtt and websocket are empty objects: what these blocks would show is not had yet.
+cluster, gateway, leaf and mqtt are empty objects: what these blocks would show is not had yet.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def build(server: Any) -> dict[str, Any]:
     """The members in order, those left out that the reference leaves out when empty."""
     body = _identity(server)
     body.update(_limits(server))
-    for absent in ("cluster", "gateway", "leaf", "mqtt", "websocket"):
+    for absent in ("cluster", "gateway", "leaf", "mqtt"):
         body[absent] = {}
+    body["websocket"] = _websocket(server)
     body["jetstream"] = jsz.varz(server)
     body.update(_runtime(server))
     body.update(_traffic(server))
@@ -35,6 +36,20 @@ def build(server: Any) -> dict[str, Any]:
     body.update(_failures(server))
     _add_tail(server, body)
     return body
+
+
+def _websocket(server: Any) -> dict[str, Any]:
+    part = server.options.websocket
+    if server.websocket is None:
+        return {}
+    found = {
+        "host": part.host, "port": server.websocket.port, "advertise": part.advertise,
+        "no_auth_user": part.no_auth_user, "jwt_cookie": part.jwt_cookie, "handshake_timeout": part.handshake_timeout,
+        "auth_timeout": part.auth_timeout, "no_tls": part.no_tls, "tls_map": part.tls_map,
+        "tls_pinned_certs": sorted(part.tls_pinned_certs or ()), "same_origin": part.same_origin,
+        "allowed_origins": part.allowed_origins, "compression": part.compression,
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value}
 
 
 def _identity(server: Any) -> dict[str, Any]:

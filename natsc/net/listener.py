@@ -22,6 +22,9 @@ _ABORTED = (4, 5, 6, 7, 8)  # TLS handshake, slow consumers, write and read erro
 class ClientListener:
     """Listens for clients of one server. Its connections call accepted, opened and lost."""
 
+    door = "STANDARD"  # by its name in allowed_connection_types
+    auth: Any = None  # what decides over its connections; None = the server's
+
     def __init__(self, server: Server, loop: AbstractEventLoop) -> None:
         self.server = server
         self.loop = loop
@@ -62,21 +65,12 @@ class ClientListener:
             conn.abort()
             return
         self.connections.add(conn)
-        client = self.engine.connect(server.global_account, conn, *peer)
-        conn.attach(client)
-        if server.auth.nonce_required:
-            from natsc.auth.nkeys import new_nonce
-
-            client.nonce = new_nonce()
-        server.total_connections += 1
+        client = self.make_client(conn, peer)
         if server.log.debug_on:
             server.log_client(client, "debug", "Client connection created")
-        limit = server.options.max_conn
-        if limit < 0 or 0 < limit < self.engine.num_clients:
+        if server.options.max_conn < 0 or 0 < server.options.max_conn < self.engine.num_clients:
             self._send_info(client)
-            server.log_limit(client, errors.TOO_MANY_CONNECTIONS)
-            client.send_err(errors.TOO_MANY_CONNECTIONS)
-            client.close(errors.MAX_CONNECTIONS_EXCEEDED)
+            self.admitted(client)
             self.engine.end_turn()
             return
         if conn.in_process:  # there is nothing between the two that TLS could protect
@@ -92,15 +86,42 @@ class ClientListener:
             self.opened(client)
         self.engine.end_turn()
 
+    def make_client(self, conn: ClientProtocol, peer: tuple[str, int]) -> Client:
+        """The engine's client of a connection."""
+        server = self.server
+        client = self.engine.connect(server.global_account, conn, *peer)
+        client.door = self.door
+        conn.attach(client)
+        if (self.auth or server.auth).nonce_required:
+            from natsc.auth.nkeys import new_nonce
+
+            client.nonce = new_nonce()
+        server.total_connections += 1
+        return client
+
+    def admitted(self, client: Client) -> bool:
+        """False where there are too many clients: this one is closing then. It has got its INFO already."""
+        limit = self.server.options.max_conn
+        if limit >= 0 and not 0 < limit < self.engine.num_clients:
+            return True
+        self.server.log_limit(client, errors.TOO_MANY_CONNECTIONS)
+        client.send_err(errors.TOO_MANY_CONNECTIONS)
+        client.close(errors.MAX_CONNECTIONS_EXCEEDED)
+        return False
+
     def _send_info(self, client: Client) -> None:
         client.send(self.server.info_line(client))
 
     def opened(self, client: Client) -> None:
         """The protocol begins: TLS and what else comes first is done."""
-        server = self.server
-        if server.auth.auth_required:
-            client.expect_connect(int(server.options.auth_timeout * 1_000_000_000))
+        if (self.auth or self.server.auth).auth_required:
+            client.expect_connect(int(self.auth_timeout * 1_000_000_000))
         client.start_ping(False)
+
+    @property
+    def auth_timeout(self) -> float:
+        """Seconds for CONNECT."""
+        return float(self.server.options.auth_timeout)
 
     def closing(self, client: Client) -> None:
         """The engine has closed a client."""

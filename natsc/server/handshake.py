@@ -140,8 +140,10 @@ class Handshake:
             server.log_client(client, "error", f"invalid CONNECT: {error}")
             client.close(errors.PROTOCOL_VIOLATION)
             return REFUSED
-        auth = server.auth
+        auth = server.auth_of(client)
         opts = said.opts
+        if client.cookies:  # what CONNECT doesn't say, the request for the upgrade may have
+            opts = {**opts, **{name: text for name, text in client.cookies.items() if not opts.get(name)}}
         client.name, client.lang, client.version = said.names
         client.set_connect(*said.flags, said.headers and not server.options.no_header_support)
         if again:
@@ -273,7 +275,7 @@ class Handshake:
     def on_first_op(self, client: Client) -> bool:
         """Something before CONNECT although it is required: fine for a no_auth_user, a violation otherwise."""
         server = self.server
-        auth = server.auth
+        auth = server.auth_of(client)
         if auth.admits_without_connect(connection_type(client)):
             client.opts = dict(client.opts or DEFAULTS)
             grant = server.authenticate(client, auth)

@@ -27,7 +27,7 @@ _ESCAPED = frozenset('"\\<>&')
 
 def connection_type(client: Client) -> str:
     """The allowed_connection_types name of the door that a client came through."""
-    return "IN_PROCESS" if getattr(client.conn, "in_process", False) else "STANDARD"
+    return "IN_PROCESS" if getattr(client.conn, "in_process", False) else client.door
 
 
 def render(fields: dict[str, Any]) -> bytes:

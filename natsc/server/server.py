@@ -82,6 +82,7 @@ class Server:
         self.stopping = False
         self.lame_duck = False
         self.listener: ClientListener | None = None
+        self.websocket: Any = None  # natsc.adapters.websocket.WebSocketListener, where it is configured
         self.monitor: Any = None
         self.jetstream: Any = None  # natsc.jetstream.service.JetStream, where it is enabled
         self.store_thrown_away = False  # what JetStream stores needn't outlive the server
@@ -322,6 +323,8 @@ class Server:
                 raise StartError(f"Can't start monitoring: {error}") from None
         if opts.jetstream:
             self._start_jetstream()
+        if opts.websocket.port:
+            await self._start_websocket()
         self.listener = ClientListener(self, self.loop)
         try:
             await self.listener.open(opts.host, opts.port)
@@ -337,9 +340,33 @@ class Server:
         self._announce_listener()
         self.accepting = True  # the first may be accepted before start() returns
         await self.listener.start()
+        if self.websocket is not None:
+            await self.websocket.start()
         if opts.ports_file_dir:
             self._write_ports_file()
         self.log.notice("Server is ready")
+
+    async def _start_websocket(self) -> None:
+        """Raises StartError."""
+        from natsc.adapters.websocket import WebSocketListener
+
+        part = self.options.websocket
+        self.websocket = WebSocketListener(self, self.loop)
+        try:
+            await self.websocket.open(part.host, part.port)
+        except ListenError as error:
+            raise StartError(f"Unable to listen for websocket connections: {error}") from None
+        scheme = self.websocket.scheme
+        self.log.notice(f"Listening for websocket clients on {scheme}://{part.host}:{self.websocket.port}")
+        if scheme == "ws":
+            self.log.warn("Websocket not configured with TLS. DO NOT USE IN PRODUCTION!")
+
+    def auth_of(self, client: Client) -> Authenticator | OperatorAuthenticator:
+        """What decides over a client: its door's own where the configuration gives it one."""
+        if client.door == "WEBSOCKET" and self.websocket is not None and self.websocket.auth is not None:
+            found: Authenticator = self.websocket.auth
+            return found
+        return self.auth
 
     def _start_jetstream(self) -> None:
         """Raises StartError."""
@@ -412,6 +439,8 @@ class Server:
         opts = self.options
         assert self.listener is not None
         ports = {"nats": process.listener_urls("nats", opts.host, self.listener.port)}
+        if self.websocket is not None:
+            ports["websocket"] = process.listener_urls(self.websocket.scheme, opts.websocket.host, self.websocket.port)
         if self.monitor is not None:
             scheme = "http" if opts.http_port else "https"
             ports["monitoring"] = process.listener_urls(scheme, opts.http_host, self.monitor.port)
@@ -455,6 +484,8 @@ class Server:
         self.log.notice("Initiating Shutdown...")
         if self.jetstream is not None:
             self.jetstream.shutdown()
+        if self.websocket is not None:
+            self.websocket.stop()
         if self.listener is not None:
             self.listener.stop()
             for client in self.engine.clients():
@@ -475,13 +506,14 @@ class Server:
         """Until the transports are closed, but no longer than a client that reads nothing deserves."""
         from asyncio.tasks import sleep  # not from asyncio: see natsc/server/lean.py
 
-        assert self.listener is None or self.listener.connections is not None
+        listeners = [listener for listener in (self.listener, self.websocket) if listener is not None]
         for _ in range(100):
-            if self.listener is None or not self.listener.connections:
+            if not any(listener.connections for listener in listeners):
                 return
             await sleep(0.002)
-        for conn in list(self.listener.connections) if self.listener is not None else ():
-            conn.abort()
+        for listener in listeners:
+            for conn in list(listener.connections):
+                conn.abort()
         await sleep(0)
 
     def clear_statistics(self) -> None:
@@ -595,7 +627,12 @@ class Server:
 
     def address(self, client: Client) -> str:
         """A client as log lines begin with it before it has a name."""
-        return f"{join_host_port(client.ip, client.port)} - cid:{client.cid}"
+        kind = "wid" if client.door == "WEBSOCKET" else "cid"
+        address = join_host_port(client.ip, client.port)
+        if client.forwarded_for:
+            source = client.forwarded_for
+            address = f"{f'[{source}]' if ':' in source else source}/{address}"
+        return f"{address} - {kind}:{client.cid}"
 
     def log_client(self, client: Client, level: str, text: str) -> None:
         """A line about a client; level is a method of Log."""

@@ -139,7 +139,6 @@ def test_a_list_of_accounts() -> None:
         ("cluster {}", "cluster"),
         ("gateway {}", "gateway"),
         ("leafnodes {}", "leafnodes"),
-        ("websocket {}", "websocket"),
         ("mqtt {}", "mqtt"),
         ("accounts {A {msg_trace: a}}", "msg_trace"),
         ("system_account: A", "system_account"),

@@ -55,6 +55,7 @@ ROWS = (
     ("natsc.auth.*", "natsc.jetstream.*"),
     ("natsc.net.*",),
     ("natsc.monitor.*",),
+    ("natsc.adapters.*",),
     ("natsc.server.*",),
     ("natsc.cli natsc.__main__", "natsc.embed natsc.embed_thread natsc.nats_py", "natsc.testing.*"),
     ("natsc.pytest_plugin", "natsc"),

@@ -1,0 +1,1 @@
+"""Other doors into the engine: what speaks another protocol than NATS over TCP."""
