@@ -134,7 +134,7 @@ def past_2gb_row(commands: dict[str, str], secs: float) -> Row:
 
 
 def accounts_row(commands: dict[str, str], secs: float) -> Row:
-    """PubAck p99 of as many publishers, all in one account, and each in an account of its own; natsc alone is compared."""
+    """PubAck p99 of natsc with as many publishers in one account (the "reference") as each in an account of its own."""
     p99: dict[int, list[float]] = {1: [], ACCOUNTS: []}
     for _ in range(3):
         for accounts, figures in p99.items():

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc._core import Client
-    from natsc.imports import ServiceImport
-    from natsc.server.services import Measured
     from natsc.auth.users import Grant
+    from natsc.imports import ServiceImport
     from natsc.server.server import Server
+    from natsc.server.services import Measured
 
 REFUSED, ACCEPTED, PENDING = range(3)  # natsc/engine/hooks.pxd
 

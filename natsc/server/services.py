@@ -124,7 +124,8 @@ def sampling_header(block: bytes) -> dict[str, list[str]] | None:
         flags = uber[0].split(":")
         if len(flags) != 4 or not 0 < len(flags[3]) <= 2 or not _odd_hex(flags[3]):
             return None
-        return {name: found[name] for name in sorted(found) if name == "Uber-Trace-Id" or name.startswith("Uberctx-")}
+        names = sorted(name for name in found if name == "Uber-Trace-Id" or name.startswith("Uberctx-"))
+        return {name: found[name] for name in names}
     sampled = found.get("X-B3-Sampled", [""])[0]
     if sampled == "0":
         return None

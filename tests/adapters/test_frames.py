@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def read(data: bytes, cuts: list[int] | None = None, compress: bool = False) -> 
     reader = FrameReader(compress)
     found: list[tuple[object, ...]] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or ()), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         for event in reader.feed(data[start:end]):
             if found and found[-1][0] == BINARY == event[0] and not found[-1][3]:
                 event = (BINARY, found.pop()[1] + event[1], *event[2:])
