@@ -191,7 +191,7 @@ def export(report: Report, directory: str) -> None:
 
 def _folder(name: str) -> str:
     """A name as that of a folder, which can't lead elsewhere."""
-    folder = encode_name(name).decode()
+    folder: str = encode_name(name).decode()
     return folder.replace(".", "%2E") if folder.strip(".") == "" else folder
 
 

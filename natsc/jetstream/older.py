@@ -180,7 +180,7 @@ class OlderArchive:
         assert self.staging is not None
         store = self.staging.stream.store
         room = self.staging.room() + store.bytes
-        ready = self._blocks.step(
+        ready: bool = self._blocks.step(
             self.reader, store, self.owner.service.server.options.max_payload, self.config.max_msg_size or -1,
             self.owner.now(), room, budget, self.read_ttl,
         )  # fmt: skip

@@ -58,7 +58,7 @@ class Archive:
 
     @property
     def done(self) -> bool:
-        return self.reader.done
+        return bool(self.reader.done)
 
     def step(self, budget: int) -> bool:
         """Work on what was fed, about `budget` bytes of it. False where more must come first."""
@@ -96,7 +96,7 @@ class Archive:
         store = self.staging.stream.store
         room = self.staging.room() + store.bytes
         payload_max = self.owner.service.server.options.max_payload
-        more = self.reader.read_messages(
+        more: bool = self.reader.read_messages(
             store, payload_max, self.config.max_msg_size or -1, self.owner.now(), room, budget, _read_ttl
         )
         self.owner.outbox.end_soon()

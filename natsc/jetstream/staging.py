@@ -34,7 +34,8 @@ class RestoreError(Exception):
 
 
 def restore_key(account: str, stream: str) -> bytes:
-    return RESTORE_KEY + stream_name(account, stream)
+    name: bytes = stream_name(account, stream)
+    return RESTORE_KEY + name
 
 
 class Staging:
