@@ -136,6 +136,7 @@ class Restore:
         self._queue: deque[tuple[bytes, bytes]] = deque()  # payload, reply
         self._queued = 0
         self._fed = False  # the first of the queue is in the reader
+        self._staging: Staging | None = None  # complete
         self._scheduled = False
         self._log("notice", f"Starting restore for stream {self._where}")
         owner.announce(lambda: advisories.restore_create(owner, config.name, client))
@@ -228,8 +229,12 @@ class Restore:
     def _finish(self, reply: bytes) -> None:
         if self._archive is None:
             raise RestoreError("unexpected EOF" if self.received else "EOF")
-        staging = self._archive.finish()
-        stream = staging.commit()
+        if self._staging is None:
+            self._staging = self._archive.finish()
+        if not self._staging.learn():
+            self._schedule()
+            return
+        stream = self._staging.commit()
         self._close()
         took = self._announce_end()
         answer = restored(stream, self.owner)

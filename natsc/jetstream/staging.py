@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from natsc.jetstream.streams import ManagedStream
 
 RESTORE_KEY = b"restore/"
+_LEARN_STEP = 20_000  # messages, before others get their turn
 
 
 class RestoreError(Exception):
@@ -53,6 +54,7 @@ class Staging:
         self.stream: ManagedStream = owner.open_stream(config, owner.now(), listed=False)
         self.consumers: list[ArchivedConsumer] = []
         self.created = 0  # when the stream was, in ns; 0: now
+        self._learn_from = -1  # the sequence to go on with; -1: not begun, 0: done
         if self.kept:
             label = f"{owner.account.name}\0{config.name}".encode("utf-8", "surrogateescape")
             owner.meta_put(restore_key(owner.account.name, config.name), label)
@@ -81,14 +83,22 @@ class Staging:
                 left = min(left, most - used)
         return max(left, 0)
 
+    def learn(self) -> bool:
+        """A step of learning what the messages say (ids, times to live). True when all is learnt."""
+        now = self.owner.now()
+        if self._learn_from < 0:
+            self._learn_from = self.stream.begin_learning(now)
+        if self._learn_from:
+            self._learn_from = self.stream.learn(self._learn_from, now, _LEARN_STEP)
+        return self._learn_from == 0
+
     def commit(self) -> ManagedStream:
-        """All is there: the stream works from now on. Raises ApiError, StoreError; abort() is the caller's then."""
+        """All is there and learnt: the stream works from now on. Raises ApiError, StoreError; abort() is the caller's then."""
         stream, owner, now = self.stream, self.owner, self.owner.now()
         self._check_subjects()
         if self.created:
             stream.created = self.created
             stream.identity = identity(self.created)
-        stream.recover(now)
         for archived in self.consumers:
             try:
                 consumer = create_or_update(stream, archived.config, "", owner, False)
@@ -117,7 +127,7 @@ class Staging:
         stream, owner = self.stream, self.owner
         consumers_told_deleted(stream)
         stream.by_name.clear()
-        stream.stop()
+        stream.shutdown()
         if self.kept:
             stream.store.drop()
             owner.meta_delete(restore_key(owner.account.name, self.config.name))

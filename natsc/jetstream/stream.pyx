@@ -434,18 +434,30 @@ cdef class Stream(RetainedStream):
 
     def recover(self, int64_t now_ns) -> None:
         """Learn from the messages what isn't kept beside them: ids of the window, times to live."""
+        self.learn(self.begin_learning(now_ns), now_ns, SCAN_BUDGET)
+
+    def begin_learning(self, int64_t now_ns) -> int:
+        """Forget what was learnt. The sequence to learn from."""
         cdef uint64_t seq = self.store.last_seq + 1
-        cdef uint64_t resume = 0
-        cdef stored_t m
-        cdef headers_t h
-        cdef int64_t ttl_ns
         self.outbox.touch()
         if self.duplicates_ns > 0 and self.store.last_ts_ns > now_ns - self.duplicates_ns:
             seq = self.store.seq_from_time(now_ns - self.duplicates_ns)
         if self.ttl_allowed or self.scheduled is not None:
             seq = self.store.first_seq
         heap_clear(&self.ttls)
+        return seq
+
+    def learn(self, uint64_t seq, int64_t now_ns, Py_ssize_t budget) -> int:
+        """Learn from the messages from seq on, at most budget of them. Where to go on; 0 = all are read."""
+        cdef uint64_t resume = 0
+        cdef stored_t m
+        cdef headers_t h
+        cdef int64_t ttl_ns
+        self.outbox.touch()
         while self.store.msgs:
+            if budget <= 0:
+                return seq
+            budget -= 1
             seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
             if seq == 0:
                 break
@@ -463,6 +475,7 @@ cdef class Stream(RetainedStream):
         if self.store.msgs and self.store.get(self.store.last_seq, &m):
             headers_scan(m.hdr, m.hdr_len, &h)
             self.last_msg_id = h.msg_id.p[:h.msg_id.n] if h.msg_id.n else b""
+        return 0
 
     @property
     def message_ids(self) -> int:

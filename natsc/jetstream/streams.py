@@ -327,10 +327,11 @@ class ManagedStream(Stream):
         """Takes what a schedule makes."""
         self.store_special(self.transformed(subject), self.with_marker_ttl(headers), body, b"")
 
-    def recover(self, now: int) -> None:
-        super().recover(now)
-        if self._schedules is not None:
+    def learn(self, seq: int, now: int, budget: int) -> int:
+        seq = super().learn(seq, now, budget)
+        if seq == 0 and self._schedules is not None:
             self._schedules.load()
+        return seq
 
     def read_ttl(self, value: bytes) -> int:
         from natsc.jetstream.rare import parse_ttl
