@@ -31,21 +31,29 @@ _PER_STREAM, _IN_ALL, _SIZE = 50, 1000, 1000
 
 
 class Expiry:
-    """Calls back once nothing has pushed it back for so long."""
+    """Calls back once nothing has pushed it back for so long. `look`: asked before, whether something has."""
 
-    __slots__ = ("_callback", "_clock", "_due", "_stream", "_timeout_ns", "_timer")
+    __slots__ = ("_callback", "_clock", "_due", "_look", "_stream", "_timeout_ns", "_timer")
 
-    def __init__(self, stream: ManagedStream, timeout_ns: int, callback: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        stream: ManagedStream,
+        timeout_ns: int,
+        callback: Callable[[], object],
+        look: Callable[[], object] = lambda: None,
+    ) -> None:
         self._stream = stream
         self._clock = stream.owner.clock
         self._timeout_ns = timeout_ns
         self._callback = callback
+        self._look = look
         self._timer: Timer | None = None
         self._due = 0
         self.push_back()
 
-    def push_back(self) -> None:
-        self._due = self._clock.now_ns() + self._timeout_ns
+    def push_back(self, since_ns: int = 0) -> None:
+        """`since_ns`: what has happened then does so, now if 0."""
+        self._due = (since_ns or self._clock.now_ns()) + self._timeout_ns
         if self._timer is None:
             self._timer = self._clock.call_later(self._timeout_ns / _NS, self._fire)
 
@@ -54,6 +62,7 @@ class Expiry:
             self._timer.cancel()
 
     def _fire(self) -> None:
+        self._look()
         left = self._due - self._clock.now_ns()
         if left > 0:
             self._timer = self._clock.call_later(left / _NS, self._fire)
@@ -79,6 +88,8 @@ def check_room(stream: ManagedStream, message: Message) -> None:
         raise ApiError(errors.ACCOUNT_RESOURCES_EXCEEDED)
     if 0 <= config.max_msg_size < len(headers) + len(body):
         raise ApiError(errors.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+    if stream.is_behind():
+        raise ApiError(errors.STREAM_TOO_MANY_REQUESTS)
 
 
 class Batch:

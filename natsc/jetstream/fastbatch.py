@@ -1,5 +1,7 @@
 """Fast batches: messages stored one by one as they come, and acknowledged many at a time.
 
+Most of them never come here: see natsc/jetstream/fastpath.pxd.
+
 Where a batch is, which message of it this is, and how its publisher wants it, stands in the reply subject:
 <inbox>.<batch>.<flow>.<gaps>.<number>.<operation>.$FI. The server says how often it acknowledges (flow), what went
 missing, and at the end how many messages it has. With gaps "fail" the batch ends where one is missing or refused.
@@ -12,6 +14,7 @@ from natsc.jetstream import rare
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.api_request import header
 from natsc.jetstream.batch import ID_MAX, TIMEOUT_NS, Expiry, Staged, check_room
+from natsc.jetstream.fastpath import FastPath
 from natsc.jetstream.schema import encode
 from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER, level_too_high
 
@@ -87,6 +90,8 @@ class FastBatches:
     def __init__(self, stream: ManagedStream) -> None:
         self.stream = stream
         self.open: dict[bytes, Batch] = {}
+        self._at_hand: Batch | None = None  # the one whose messages may take the short way
+        self._path = FastPath()
         limits = stream.owner.batch_limits
         self.per_stream: int = limits.max_batch_inflight_per_stream or _PER_STREAM
         self.in_all: int = limits.max_batch_inflight_total or _IN_ALL
@@ -94,6 +99,7 @@ class FastBatches:
 
     def take(self, message: Message, reply: bytes, part_of: bytes) -> None:
         """A message whose reply subject, as its publisher gave it, is `part_of`."""
+        self._catch_up()
         part = parse(part_of)
         try:
             check_room(self.stream, message)
@@ -113,9 +119,33 @@ class FastBatches:
             self._ping(part, batch, reply)
         elif not batch.commits:
             self._add(part, batch, message, reply)
+        if reply == part_of and self.open.get(part.id) is batch:
+            self._go_on(part, batch, reply)
+
+    def _go_on(self, part: Part, batch: Batch, reply: bytes) -> None:
+        """Lets messages take the short way until there is something to say."""
+        if part.seq != batch.seq or batch.seq != batch.stored_seq or batch.waiting or batch.commits:
+            return
+        prefix = reply.rsplit(b".", 3)[0] + b"."
+        self._path.begin(prefix, batch.seq, batch.flow_seq + batch.every - batch.seq - 1)
+        self._at_hand = batch
+        self.stream.fast = self._path
+
+    def _catch_up(self) -> None:
+        """Learns what has taken the short way."""
+        batch, path = self._at_hand, self._path
+        if batch is None:
+            return
+        self._at_hand = None
+        path.end()
+        if path.seq > batch.seq:
+            batch.seq = batch.stored_seq = path.seq
+            batch.stream_seq = path.stream_seq
+            batch.expiry.push_back(path.time_ns)
 
     def close(self) -> None:
         """Forgets them all."""
+        self._catch_up()
         for batch_id in list(self.open):
             self._drop(batch_id)
 
@@ -130,7 +160,7 @@ class FastBatches:
             raise ApiError(errors.BATCH_PUBLISH_TOO_MANY_INFLIGHT)
         # The first may have it as it likes; others get faster as they go.
         every = 1 if self.open else min(part.flow, _FLOW_SHARED)
-        expiry = Expiry(self.stream, self.timeout_ns, lambda: self._drop(part.id))
+        expiry = Expiry(self.stream, self.timeout_ns, lambda: self._drop(part.id), self._catch_up)
         batch = self.open[part.id] = Batch(part, every, expiry)
         service.open_fast_batches += 1
         return batch

@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from natsc._core cimport Client
 from natsc.engine.types cimport match_t, msg_t
+from natsc.jetstream.fastpath cimport FastPath
 from natsc.jetstream.headers cimport headers_t
 from natsc.jetstream.retained cimport RetainedStream
 
@@ -48,6 +49,7 @@ cdef class Stream(RetainedStream):
     cdef bytes ack_failure                  # the answer where the store fails before the message is durable
     cdef readonly bytes last_msg_id
     cdef public dict scheduled              # subjects that have a schedule, None = messages can't be scheduled
+    cdef public FastPath fast               # the fast batch at hand, None = there were none
     cdef bint unchecked                     # the message in hand was checked already
     cdef bint sourced                       # the message in hand comes from another stream, which has checked it
     cdef uint64_t given_seq                 # ... and keeps its sequence and time, in a mirror; 0 = not
@@ -57,6 +59,7 @@ cdef class Stream(RetainedStream):
     cdef bytes ack_more                     # what stands behind the sequence in the answer to the message in hand
 
     cdef void ingest(self, match_t* m, msg_t* msg) noexcept
+    cdef bint take_fast(self, match_t* m, msg_t* msg, headers_t* h) noexcept
     cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
                      Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept
     cdef bint check_expected(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
@@ -66,6 +69,7 @@ cdef class Stream(RetainedStream):
     cdef bint check_size(self, Py_ssize_t hdr_len, Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len) noexcept
     cdef bint check_limits(self, Py_ssize_t n, Py_ssize_t hdr_len, Py_ssize_t body_len, const char* reply,
                            Py_ssize_t reply_len) noexcept
+    cpdef bint is_behind(self) noexcept
     cdef const char* refuses_new(self, const char* subject, Py_ssize_t n, int64_t size, bint rolls_up) noexcept
     cdef void refuse(self, const char* reply, Py_ssize_t n, int err_code, dict values) noexcept
     cdef void acknowledge(self, const char* reply, Py_ssize_t n, uint64_t seq, const char* more, Py_ssize_t more_len) noexcept

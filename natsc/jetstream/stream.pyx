@@ -130,11 +130,28 @@ cdef class Stream(RetainedStream):
         headers_scan(msg.payload, hdr_len, &h)
         if h.rare or self.special or (hdr_len > 8 and msg.payload[8] != 13) or (
                 msg.reply != NULL and msg.reply_len > 4 and memcmp(msg.reply + msg.reply_len - 4, b".$FI", 4) == 0):
+            if hdr_len == 0 and not self.special and self.fast is not None and self.take_fast(m, msg, &h):
+                return
             self.ingest_special(m.subject[:m.subject_len], msg.payload[:hdr_len], msg.payload[hdr_len:msg.size],
                                 msg.reply[:msg.reply_len] if msg.reply != NULL else b"")
             return
         self.accept(m.subject, m.subject_len, msg.payload, hdr_len, msg.payload + hdr_len, msg.size - hdr_len, msg.reply,
                     msg.reply_len if msg.reply != NULL else 0, &h)
+
+    cdef bint take_fast(self, match_t* m, msg_t* msg, headers_t* h) noexcept:
+        """Store the next message of the fast batch at hand. False where it is none, or something may have to be said."""
+        cdef uint64_t before = self.store.last_seq
+        if self.discard_new or not self.fast.is_next(msg.reply, msg.reply_len):
+            return False
+        if not self.check_size(0, msg.size, NULL, 0) or not self.check_limits(m.subject_len, 0, msg.size, NULL, 0):
+            return False
+        self.unchecked = True
+        self.accept(m.subject, m.subject_len, msg.payload, 0, msg.payload, msg.size, NULL, 0, h)
+        self.unchecked = False
+        if self.store.last_seq == before:
+            return False
+        self.fast.took(self.store.last_seq, self.engine.e.now_ns)
+        return True
 
     def ingest_special(self, bytes subject, bytes headers, bytes body, bytes reply) -> None:
         """A message that isn't stored as it came, or that may have to be refused for rare reasons."""
@@ -365,11 +382,14 @@ cdef class Stream(RetainedStream):
             self.refuse(reply, reply_len, ERR_ACCOUNT_RESOURCES_EXCEEDED, {})
             return False
         # Who reads from another stream waits for the disk before it asks for more.
-        if self.is_file and not self.sourced and self.outbox.worker != NULL and (
-                self.outbox.store.pending() > self.outbox.pending_max):
+        if not self.sourced and self.is_behind():
             self.refuse(reply, reply_len, ERR_TOO_MANY_REQUESTS, {})
             return False
         return True
+
+    cpdef bint is_behind(self) noexcept:
+        """Whether too much waits for the disk already."""
+        return self.is_file and self.outbox.worker != NULL and self.outbox.store.pending() > self.outbox.pending_max
 
     cdef const char* refuses_new(self, const char* subject, Py_ssize_t n, int64_t size, bint rolls_up) noexcept:
         """Discard policy "new": why a message of that size isn't taken; NULL = it is."""

@@ -96,6 +96,37 @@ def several(talk: Talk) -> None:
     second.send(seq + 1, COMMIT, 1)
 
 
+def mixed(talk: Talk) -> None:
+    """Other things come between the messages of a batch."""
+    talk.stream("F", max_msg_size=100, max_msgs=20, **ON)
+    batch = Batch(talk, "one", 50)
+    batch.send(1, START, 1)
+    batch.fill(2, 5)
+    talk.fill("F.a", "F.b")
+    batch.fill(6, 7, subject="F.c")
+    other = Batch(talk, "two", 50)
+    other.send(1, COMMIT, 1)
+    batch.fill(8, 9)
+    batch.send(10, APPEND, 0, A="b")
+    batch.fill(11, 12)
+    batch.send(12, PING, 1)
+    batch.send(13)
+    batch.send(14, APPEND, 1, data="x" * 101)
+    batch.fill(14, 15)
+    batch.send(17, APPEND, 2)
+    batch.send(1, START, 1)
+    batch.fill(2, 49)
+    batch.send(50, APPEND, 1)
+    batch.fill(51, 60)
+    batch.send(61, AT_END, 1)
+    batch.send(62, APPEND, 1)
+    batch.send(1, START, 1)
+    batch.fill(2, 4)
+    batch.send(4, PING, 1)  # nats-server has them all now
+    talk.api("STREAM.UPDATE.F", {"name": "F", "subjects": ["F.>"], "storage": "memory", "sealed": True, **ON})
+    batch.send(5, APPEND, 1)
+
+
 def gaps(talk: Talk) -> None:
     talk.stream("F", **ON)
     batch = Batch(talk)
@@ -287,7 +318,7 @@ def no_acks(talk: Talk) -> None:
 
 
 CONVERSATIONS: tuple[Callable[[Talk], None], ...] = (
-    small, on_disk, flow, several, gaps, gaps_that_are_fine, pings, patterns, off, refusals, headers, duplicates,
+    small, on_disk, flow, several, mixed, gaps, gaps_that_are_fine, pings, patterns, off, refusals, headers, duplicates,
     counters, full, nobody_is_interested, transformed, no_acks,
 )  # fmt: skip
 

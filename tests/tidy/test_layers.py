@@ -43,6 +43,7 @@ ROWS = (
     ("natsc._core",),
     ("natsc.imports",),
     ("natsc.jetstream.outbox",),
+    ("natsc.jetstream.fastpath",),
     ("natsc.jetstream.retained",),
     ("natsc.jetstream.stream",),
     ("natsc.jetstream.consumer_acks", "natsc.jetstream.intake"),
