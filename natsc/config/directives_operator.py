@@ -11,6 +11,7 @@ from natsc.config.errors import ConfigError, Finding
 from natsc.config.gotext import GoError, parse_duration, quote, type_name
 from natsc.config.options import AccountResolverOpts
 from natsc.config.values import Last, Report, as_bool, as_int, as_str
+from natsc.oserrors import path_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,11 +154,17 @@ def _check_dir(path: str, token: Token | None, report: Report) -> None:
 
 
 def _check_store(path: str, token: Token | None) -> None:
-    """The directory is created when the server starts."""
+    """Makes the directory, as nats-server does when it reads of it."""
     if not path:
         raise Finding(token, "mkdir : no such file or directory")
-    if os.path.isfile(path):
-        raise Finding(token, f"mkdir {path}: not a directory")
+    try:
+        os.makedirs(path, 0o750, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        while not os.path.isfile(path):
+            path = os.path.dirname(path)
+        raise Finding(token, f"mkdir {path}: not a directory") from None
+    except OSError as error:
+        raise Finding(token, path_error("mkdir", error.filename, error)) from None
 
 
 def resolver_tls(last: Last, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:

@@ -25,7 +25,7 @@ _COMPRESSION_MODES = {
 def check_system_account(opts: Options) -> None:
     """The system account must be there when a server starts; a reload has its own rule. Raises ConfigError."""
     name = opts.system_account
-    if opts.trusted_operators:
+    if opts.trusted_operators or (opts.trusted_keys and opts.account_resolver is not None):
         return  # its JWT is looked for when the server starts
     if name and name != GLOBAL_ACCOUNT and name not in (account.name for account in opts.accounts or ()):
         raise ConfigError("error resolving system account: account missing")

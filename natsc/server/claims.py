@@ -194,7 +194,9 @@ class ClaimAccounts:
     def tie(self) -> None:
         """Ties accounts together as their imports, exports and activations say by now, and has their mappings count."""
         self._untied = False
-        if not self._imported_from and not any(account.options.mappings for account in self.accounts.values()):
+        options = [account.options for account in self.accounts.values()]
+        tied = any(account.imports for account in self.server.engine.accounts())
+        if not tied and not any(one.imports or one.mappings for one in options):
             return
         from natsc.config.account_links import usable
         from natsc.server import imports
@@ -207,7 +209,7 @@ class ClaimAccounts:
                 ends.append(end)
             return end is not None
 
-        linked, faults = usable([account.options for account in self.accounts.values()], activated)
+        linked, faults = usable(options, activated)
         for account, entry, why in faults:
             kind = "service" if entry.service else "stream"
             label = self.server.account_label(account.name)

@@ -60,6 +60,8 @@ async def start(server: Server, claims: ClaimAccounts) -> None:
     from natsc.server.claims_service import DirectoryService, UpdateService
 
     if isinstance(resolver, DirectoryResolver):
+        if not opts.trusted_operators:
+            raise StartError("Could not start resolver: no operator key found")
         DirectoryService(server, claims, resolver).start()
     else:
         UpdateService(server, claims).start()

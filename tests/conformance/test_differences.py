@@ -209,6 +209,22 @@ class TestTokens:
         expected = {"natsc": "account jwt not found", "nats-server": "fetching jwt timed out"}[server_kind]
         server.wait_log(f"Account fetch failed: {expected}")
 
+    def test_files_that_changed_before_a_reload(self, start, server_kind, dial, tmp_path):
+        """nats-server lets those who are there stay."""
+        operator = f'operator: {OPERATOR_JWT}\nresolver {{ type: full, dir: "{tmp_path}" }}\n'
+        conf = f"{operator}resolver_preload {{ {SYSTEM}: {account_jwt(SYSTEM, OPERATOR)} }}\n"
+        (tmp_path / f"{ACCOUNT}.jwt").write_text(account_jwt(ACCOUNT, OPERATOR))
+        server = start(conf)
+        wire = dial(server)
+        wire.connect(jwt=user_jwt(USER, ACCOUNT, claims={"iat": 5}), sig=USER.sign(wire.info["nonce"]))
+        assert wire.flush() == []
+        (tmp_path / f"{ACCOUNT}.jwt").write_text(account_jwt(ACCOUNT, OPERATOR, revocations={"*": 6}))
+        server.reload(conf)
+        if server_kind == "natsc":
+            assert wire.eof() == [b"-ERR 'User Authentication Revoked'"]
+        else:
+            assert wire.flush() == []
+
     def test_accounts_with_a_callout(self, start, server_kind, dial):
         """natsc lets in nobody but the callout's own users; nats-server asks the callout, and refuses without one."""
         account = account_jwt(ACCOUNT, OPERATOR, authorization={"auth_users": [str(Key("U", "callout"))]})

@@ -174,6 +174,13 @@ class TestMappings:
 
 
 class TestReload:
+    def test_a_mapping_that_is_gone(self, start, login):
+        server = start(world([], [], mappings={"old": [{"subject": "new"}]}))
+        wire = login(server, A).sub(">").pub("old", "1")
+        assert wire.flush() == [b"MSG new 1 1\r\n1"]
+        server.reload(world([], []))
+        assert wire.pub("old", "2").flush() == [b"MSG old 1 1\r\n2"]
+
     def test_an_export_that_is_gone(self, start, login):
         server = start(world([STREAM], [imported(STREAM)]))
         listener, publisher = login(server, B).sub("news.>"), login(server, A)

@@ -156,6 +156,13 @@ class TestUpdate:
         assert login(dial, server, SECOND).eof() == [VIOLATION]
 
 
+class TestFiles:
+    def test_files_that_are_new(self, start, dial, tmp_path):
+        server = start(full(tmp_path))
+        (tmp_path / f"{ACCOUNT}.jwt").write_text(account_jwt(ACCOUNT, OPERATOR))
+        assert login(dial, server).flush() == []
+
+
 class TestLive:
     """What an update does to the clients that are there."""
 
@@ -521,6 +528,15 @@ class TestMemory:
 
 
 class TestSystemAccount:
+    def test_a_directory_needs_an_operator(self, start, tmp_path):
+        server = start(
+            f'trusted_keys: {OPERATOR}\nsystem_account: {SYSTEM}\nresolver {{ type: full, dir: "{tmp_path}" }}\n'
+            f"resolver_preload {{ {SYSTEM}: {SYSTEM_JWT} }}",
+            wait=False,
+        )
+        assert server.wait() == 1
+        server.wait_log(r"\[FTL\] Could not start resolver: no operator key found")
+
     def test_it_is_trusted_before_it_is_known(self, start, dial, tmp_path):
         server = start(full(tmp_path).replace(SYSTEM_JWT, "").split("resolver_preload")[0])
         server.wait_log("Using bootstrapping system account")
