@@ -1,11 +1,11 @@
 """WebSocket clients: connections that begin with an HTTP upgrade and then carry the client protocol in frames.
 
 A Door is the Stage of a connection (natsc/net/protocol.pyx): TLS where it is configured, the request for the
-upgrade (handshake.py), frames. The client of the engine begins with the upgrade; before it a connection has nothing but what it
-has sent so far, at most HEAD_BYTES_MAX, and no longer than the handshake's time.
+upgrade (handshake.py), frames. The client of the engine begins with the upgrade; before it a connection has nothing
+but what it has sent so far, at most the 64 KiB of a request's head, and no longer than the handshake's time.
 
-1. What a frame brings is given to the engine as it comes. A compressed message is inflated as it comes too, in pieces of
-   at most INFLATED_BYTES: neither its size nor what it inflates to is ever held.
+1. What a frame brings is given to the engine as it comes. A compressed message is inflated as it comes too, in pieces
+   of at most INFLATED_BYTES: neither its size nor what it inflates to is ever held.
 2. A close frame is sent once, with nats-server's status and text for the reason that the connection ends.
 """
 

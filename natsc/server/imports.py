@@ -1,8 +1,8 @@
 """What accounts import from each other, and their mappings: from the configuration into the engine.
 
 Whether it is allowed was checked when the configuration was read (natsc/config/account_links.py); here it is done.
-An account whose imports and mappings, and the exports that they lead to, are as they were keeps what it has: responses that
-are waited for survive a reload.
+An account whose imports and mappings, and the exports that they lead to, are as they were keeps what it has:
+responses that are waited for survive a reload.
 """
 
 from __future__ import annotations

@@ -193,6 +193,8 @@ class Server:
         self._skip_cids(self._accounts - before)
         self.gone_accounts = {account.name for account in self.engine.accounts()} - self._accounts
         self._load_tls(tls_context)
+        if self.websocket is not None:
+            self.websocket.configure()
 
     def _skip_cids(self, new_accounts: set[str]) -> None:
         """Takes the connection ids that the reference gives to internal clients.

@@ -114,7 +114,7 @@ def ends(measured: Measured, responder: Client | None, how: int) -> None:
 
 
 def sampling_header(block: bytes) -> dict[str, list[str]] | None:
-    """The headers by which a request asks for measuring (Jaeger, Zipkin B3, W3C trace context); None where it doesn't."""
+    """The headers by which a request asks to be measured (Jaeger, Zipkin, W3C trace context); None where it doesn't."""
     found: dict[str, list[str]] = {}
     for line in block.decode("utf-8", "surrogateescape").split("\r\n")[1:]:
         name, colon, value = line.partition(":")
