@@ -36,7 +36,7 @@ _STEP_BYTES = 4 << 20  # of messages, before others get their turn
 
 def write_head(writer: ArchiveWriter, stream: ManagedStream, state: StreamState, consumers: bool, now: int) -> None:
     """What stands before the messages: the state of the stream, and those of its consumers. `now` in ns."""
-    kept = stream.consumers() if consumers else []
+    kept = [one for one in stream.consumers() if not one.config.direct] if consumers else []
     state.consumer_count = len(kept)
     writer.write_entry(b"state.json", now, encode(state.as_json()))
     for consumer in kept:

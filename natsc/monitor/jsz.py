@@ -43,7 +43,7 @@ def jsz(server: Any, query: Query) -> Response:
         "config": jetstream.config_figures(),
         "limits": limits(server),
         "streams": len(streams),
-        "consumers": sum(len(stream.consumers()) for stream in streams),
+        "consumers": sum(not one.config.direct for stream in streams for one in stream.consumers()),
         "messages": sum(stream.store.msgs for stream in streams),
         "bytes": sum(stream.store.bytes for stream in streams),
     }
@@ -94,6 +94,25 @@ def _account(backend: Any, with_streams: bool, asked: dict[str, bool]) -> dict[s
     return body
 
 
+def _consumers(backend: Any, stream: Any, asked: dict[str, bool], direct: bool) -> list[dict[str, Any]]:
+    """Those by which other streams read this one (direct), or all others."""
+    from natsc.jetstream.consumer_config import consumer_info_json
+
+    details = []
+    for consumer in stream.consumers():
+        if consumer.config.direct != direct:
+            continue
+        detail = consumer_info_json(
+            stream.name, consumer.name, consumer.created, consumer.config, consumer.state(), backend.now()
+        )
+        if not asked["config"]:
+            detail.pop("config", None)
+        if not direct:
+            detail["cluster"] = {"leader": backend.server_name}
+        details.append(detail)
+    return details
+
+
 def _stream(backend: Any, stream: Any, asked: dict[str, bool]) -> dict[str, Any]:
     body: dict[str, Any] = {"name": stream.name, "created": timestamp(stream.created)}
     body["cluster"] = {"leader": backend.server_name}
@@ -101,19 +120,13 @@ def _stream(backend: Any, stream: Any, asked: dict[str, bool]) -> dict[str, Any]
         body["config"] = stream.config.as_json()
     body["state"] = stream.state().as_json()
     if asked["consumers"]:
-        from natsc.jetstream.consumer_config import consumer_info_json
-
-        details = []
-        for consumer in stream.consumers():
-            detail = consumer_info_json(
-                stream.name, consumer.name, consumer.created, consumer.config, consumer.state(), backend.now()
-            )
-            if not asked["config"]:
-                detail.pop("config", None)
-            detail["cluster"] = {"leader": backend.server_name}
-            details.append(detail)
+        details = _consumers(backend, stream, asked, direct=False)
         if details:
             body["consumer_detail"] = details
+    if asked["consumers"] and asked["direct-consumers"]:
+        details = _consumers(backend, stream, asked, direct=True)
+        if details:
+            body["direct_consumer_detail"] = details
     mirror, sources = stream.mirror_info(), stream.sources_info()
     if mirror is not None:
         body["mirror"] = mirror.as_json()

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from natsc.jetstream.api import PREFIX
 from tests.jetstream.client import Client
 
-from .harness import Server
+from .harness import KINDS, Server
 from .talk import SECOND, Talk, both_say_the_same, start_both
 
 SCENARIOS: list[Callable[[Talk], None]] = []
@@ -475,6 +476,29 @@ def updates_of_sources(talk: Talk) -> None:
 @pytest.mark.parametrize(("number", "run"), list(enumerate(SCENARIOS)), ids=[one.__name__ for one in SCENARIOS])
 def test_both_say_the_same(servers: list[Server], number: int, run: Callable[[Talk], None]) -> None:
     both_say_the_same(servers, run, number)
+
+
+def test_monitoring_shows_direct_consumers_where_they_are_asked_for(tmp_path: Path) -> None:
+    shown = []
+    for kind in KINDS:
+        server = Server(kind, f'http: 127.0.0.1:-1\njetstream {{ store_dir: "{tmp_path / kind}" }}\n')
+        try:
+            with Client(server.port) as client:
+                for name, config in (("O", {"subjects": ["o.>"]}), ("M", {"mirror": {"name": "O"}})):
+                    body = json.dumps({"name": name, "storage": "memory", **config}).encode()
+                    client.request(f"{PREFIX}STREAM.CREATE.{name}", body)
+                client.request("o.a", b"x")
+                while not json.loads(client.request(f"{PREFIX}STREAM.INFO.M").payload)["state"]["messages"]:
+                    time.sleep(0.02)
+            for query in ("", "&direct-consumers=1", "&direct-consumers=1&config=1"):
+                found = server.get(f"/jsz?accounts=1&streams=1&consumers=1{query}").json()
+                streams = {one["name"]: one for one in found["account_details"][0]["stream_detail"]}
+                details = [sorted(one) for one in streams["O"].get("direct_consumer_detail", [])]
+                shown.append((kind, found["consumers"], sorted(streams["O"]), sorted(streams["M"]), details))
+        finally:
+            server.close()
+    half = len(shown) // 2
+    assert [one[1:] for one in shown[:half]] == [one[1:] for one in shown[half:]]
 
 
 def test_direct_gets_are_the_origins(servers: list[Server]) -> None:
