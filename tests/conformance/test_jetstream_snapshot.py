@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import natsc
 from natsc.jetstream.api import PREFIX
 from tests.conformance.harness import KINDS, TIMEOUT_S, Server
 from tests.jetstream.backups import (
@@ -225,6 +226,20 @@ def test_a_receiver_that_says_nothing_is_given_up(clients: dict[str, Saver]) -> 
             pass
         assert got[2] == b"NATS/1.0 408 No Flow Response\r\n\r\n"
         client.write(b"UNSUB 2\r\n")
+
+
+def test_a_receiver_that_leaves_is_noticed(clients: dict[str, Saver]) -> None:
+    for client in clients.values():
+        create(client, name="S", subjects=["s.>"])
+        publish_noise(client, 40)
+        with Client(client.server.port) as listener:
+            listener.subscribe("$JS.EVENT.ADVISORY.STREAM.SNAPSHOT_COMPLETE.S")
+            client.subscribe("leaving")
+            body = b'{"deliver_subject":"leaving","chunk_size":1024,"window_size":1024}'
+            client.request(f"{PREFIX}STREAM.SNAPSHOT.S", body)
+            client.message()
+            client.write(b"UNSUB 2\r\n")
+            assert json.loads(listener.event()[1])["error"] == "no interest"
 
 
 def test_advisories_of_a_snapshot(clients: dict[str, Saver]) -> None:
@@ -677,6 +692,20 @@ def test_a_restored_stream_survives_a_kill(tmp_path: Path) -> None:
             assert "error" not in restore(client, {"name": "HALF", "subjects": ["half"]}, archive_of(END))
     finally:
         server.close()
+
+
+def test_chunks_without_waiting_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("natsc.jetstream.restore._STEP_BYTES", 1)
+    monkeypatch.setattr("natsc.jetstream.restore._QUEUED_MAX", 3000)
+    noise = random.Random(6)
+    archive = archive_of(*(entry(b"s", noise.randbytes(60_000), seq=seq) for seq in range(1, 9)), END)
+    with natsc.run_in_thread(jetstream=True) as server, Client(server.ports["nats"]) as client:
+        subject = begin_restore(client, {"name": "S", "subjects": ["s"]})
+        chunks = [archive[:300_000], *(archive[at : at + 1000] for at in range(300_000, 305_000, 1000))]
+        client.write(b"".join(b"PUB %b inbox.0 %d\r\n%b\r\n" % (subject.encode(), len(one), one) for one in chunks))
+        answer = json.loads(client.message()[3])
+        assert "too many chunks before the first one was answered" in answer["error"]["description"]
+        assert client.stream_names() == []
 
 
 def test_the_log(clients: dict[str, Saver]) -> None:
