@@ -382,9 +382,9 @@ def too_long(talk: Talk) -> None:
 
 def too_late(talk: Talk) -> None:
     talk.subscribe("$JS.EVENT.ADVISORY.STREAM.>")
-    atomic(talk, "late", 1)
     Batch(talk, "late").send(1, START, 1)
-    talk.expect()  # of the atomic one
+    atomic(talk, "late", 1)
+    talk.expect()  # of the atomic one, and so behind the other one's end
     atomic(talk, "late", 2, commit="1")
     Batch(talk, "later").send(1, START, 1)
     atomic(talk, "later", 1)
