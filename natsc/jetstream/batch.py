@@ -309,7 +309,9 @@ class Staged:
         elif kind == "all":
             wrong = "batch rollup all invalid" if self.written else ""
         else:
-            wrong = f'rollup value invalid: "{kind}"'
+            from natsc.jetstream.streams import rollup_error
+
+            wrong = rollup_error(rollup.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
         if wrong:
             raise ApiError(errors.STREAM_ROLLUP_FAILED, err=wrong)
 

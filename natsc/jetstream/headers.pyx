@@ -45,6 +45,16 @@ cdef slice_t* field_of(headers_t* h, const char* p, Py_ssize_t n) noexcept nogil
     return NULL
 
 
+cdef inline const char* line_end(const char* p, const char* end) noexcept nogil:
+    """The line feed that ends the line at p, with a carriage return before it; NULL where there is none."""
+    cdef const char* start = p
+    while True:
+        p = <const char*>memchr(p, 10, end - p)
+        if p == NULL or (p > start and p[-1] == 13):
+            return p
+        p += 1
+
+
 cdef void headers_scan(const char* p, Py_ssize_t n, headers_t* h) noexcept nogil:
     """Fill h from a block ("NATS/1.0\\r\\n..."); n may be 0."""
     cdef const char* end = p + n
@@ -54,10 +64,10 @@ cdef void headers_scan(const char* p, Py_ssize_t n, headers_t* h) noexcept nogil
     memset(h, 0, sizeof(headers_t))
     if n == 0:
         return
-    line = <const char*>memchr(p, 10, n)
+    line = line_end(p, end)
     while line != NULL and end - line > 6:
         line += 1
-        p = <const char*>memchr(line, 10, end - line)
+        p = line_end(line, end)
         if p == NULL:
             return
         if line[0] == 78 and memcmp(line, b"Nats-", 5) == 0:
@@ -68,12 +78,10 @@ cdef void headers_scan(const char* p, Py_ssize_t n, headers_t* h) noexcept nogil
                     h.rare = h.rare or is_rare(line, colon - line)
                 elif field.p == NULL:
                     colon += 1
-                    while colon < p and colon[0] == 32:
+                    while colon < p - 1 and colon[0] == 32:
                         colon += 1
                     field.p = colon
-                    field.n = p - colon
-                    if field.n and p[-1] == 13:
-                        field.n -= 1
+                    field.n = p - 1 - colon
         line = p
 
 

@@ -348,8 +348,7 @@ cdef class Stream(RetainedStream):
                 self.refuse(reply, reply_len, ERR_ROLLUP_FAILED, {"err": "rollup not permitted"})
                 return False
             if not lower_is(&h.rollup, b"sub", 3) and not lower_is(&h.rollup, b"all", 3):
-                value = h.rollup.p[:h.rollup.n].decode("utf-8", "replace").lower()
-                self.refuse(reply, reply_len, ERR_ROLLUP_FAILED, {"err": f'rollup value invalid: "{value}"'})
+                self.refuse(reply, reply_len, ERR_ROLLUP_FAILED, {"rollup": h.rollup.p[:h.rollup.n]})
                 return False
         return True
 

@@ -40,6 +40,13 @@ def stream_key(account: str, stream: str) -> bytes:
     return b"stream/" + stream_name(account, stream)
 
 
+def rollup_error(value: str) -> str:
+    """What is wrong with a rollup that is none."""
+    from natsc.config.gotext import quote
+
+    return f"rollup value invalid: {quote(value.lower())}"
+
+
 class ManagedStream(Stream):
     """A stream of an account's JetStream. Made by AccountJetStream."""
 
@@ -92,6 +99,9 @@ class ManagedStream(Stream):
         return encode({"error": error.as_json(), "stream": name, "seq": 0})
 
     def error_answer(self, err_code: int, values: dict[str, object]) -> bytes:
+        rollup = values.get("rollup")
+        if isinstance(rollup, bytes):
+            values = {"err": rollup_error(rollup.decode("utf-8", "replace"))}
         return self._error(self.name, ApiError(err_code, **values))
 
     def start(self) -> None:

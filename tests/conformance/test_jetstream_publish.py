@@ -58,6 +58,14 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
         *each(9, 3), put("s.1", Nats_Rollup="sub"), INFO, put("s.1", Nats_Rollup="SUB"), put("s.2", Nats_Rollup="all"),
         INFO, put(Nats_Rollup="bad"), put(Nats_Rollup=""),
     ]),
+    "rollups that are none": ({"allow_atomic": True, **ROLL_UP}, [
+        *(step for text in (b'a"b', b"\x00", b"A\xc2\xa0", b"\xff", b"\xc3\x84", b"a\nNats-Rollup: all") for step in (
+            block(b"NATS/1.0\r\nNats-Rollup: %b\r\n\r\n" % text),
+            block(b"NATS/1.0\r\nNats-Batch-Id: 1\r\nNats-Batch-Sequence: 1\r\nNats-Batch-Commit: 1\r\n"
+                  b"Nats-Rollup: %b\r\n\r\n" % text),
+        )),
+        block(b"NATS/1.0\r\nA: b\nNats-Rollup: x\r\n\r\n"), block(b"NATS/1.0\r\nA: b\nNats-TTL: 1s\r\n\r\n"), get(1),
+    ]),
     "no rollups": ({}, [put(Nats_Rollup="sub"), put(Nats_Rollup="x")]),
     "no purges": ({"deny_purge": True}, [put(Nats_Rollup="sub"), api("STREAM.PURGE.S")]),
     "TTLs are off": ({}, [put(Nats_TTL=text) for text in ("1s", "x", "0", "never")]),
