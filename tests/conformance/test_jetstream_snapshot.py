@@ -391,6 +391,33 @@ def test_a_consumer(pair: Any) -> None:
     assert reply.split(".")[4:7] == ["1", "11", "8"]  # first delivery of the next one, with the next number
 
 
+KINDS_OF_CONSUMERS: dict[str, dict[str, Any]] = {
+    "MEM": {"mem_storage": True},
+    "EPH": {"durable_name": "", "inactive_threshold": 3600_000_000_000},
+    "NEW": {"ack_policy": "all", "deliver_policy": "new"},
+    "LAST": {"deliver_policy": "last_per_subject", "filter_subject": "s.>"},
+    "NONE": {"ack_policy": "none"},
+    "PUSH": {"deliver_subject": "nobody", "max_deliver": 4, "backoff": [1_000_000_000, 2_000_000_000]},
+    "LATER": {"deliver_policy": "by_start_time", "opt_start_time": "2020-01-01T00:00:00Z"},
+    "PRIO": {"priority_groups": ["g"], "priority_policy": "overflow"},
+}
+
+
+def test_consumers_of_every_kind(pair: Any) -> None:
+    source, target, move = pair
+    filled(source)
+    for name, config in KINDS_OF_CONSUMERS.items():
+        consumer(source, "S", name, **config)
+    source.deliveries(f"{PREFIX}CONSUMER.MSG.NEXT.S.NONE", b'{"batch":3}', 3)
+    source.deliveries(f"{PREFIX}CONSUMER.MSG.NEXT.S.LAST", b"1", 1)
+    wanted = {name: consumer_of(source, "S", name) for name in KINDS_OF_CONSUMERS}
+    move("S")
+    assert {name: consumer_of(target, "S", name) for name in KINDS_OF_CONSUMERS} == wanted
+    [reply] = target.deliveries(f"{PREFIX}CONSUMER.MSG.NEXT.S.LAST", b"1", 1)
+    # The last one of the next subject; nats-server has forgotten which those are.
+    assert reply.split(".")[4:7] == ["1", "30" if target.server.kind == "natsc" else "21", "2"]
+
+
 def test_without_consumers(pair: Any) -> None:
     source, target, move = pair
     filled(source)
