@@ -11,6 +11,7 @@ import os
 
 from natsc.auth.dirstore import KEEP, REMOVE, RENAME, DirStore
 from natsc.config import keys
+from natsc.config.gotext import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,9 +84,22 @@ class URLResolver(Resolver):
     remote = True
 
     def fetch(self, name: str, then: Answer) -> None:
-        from natsc.server.http_fetch import fetch
+        from natsc.server.http_fetch import fetch, redacted
 
-        fetch(self.server.loop, self.opts.url + name, self.timeout, self._tls_context(), then)
+        url = self.opts.url + name
+        waits = True
+
+        def once(token: str | None, why: str) -> None:
+            nonlocal waits
+            if waits:
+                waits = False
+                timer.cancel()
+                then(token, why)
+
+        # Whatever the other side does to its connection.
+        late = f"could not fetch <{quote(redacted(url))}>: the time is up"
+        timer = self.server.clock.call_later(self.timeout, lambda: once(None, late))
+        fetch(self.server.loop, url, self.timeout, self._tls_context(), once)
 
     def _tls_context(self) -> Any:
         tls = self.server.options.account_resolver_tls_config

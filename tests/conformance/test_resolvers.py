@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -396,9 +397,9 @@ class TestCache:
 
 
 class Accounts:
-    """An account server. tokens: by account. wait: is set, or it doesn't answer."""
+    """An account server. tokens: by account. wait: is set, or it doesn't answer. context: of TLS."""
 
-    def __init__(self):
+    def __init__(self, context=None):
         self.tokens: dict[str, str] = {str(SYSTEM): SYSTEM_JWT}
         self.asked: list[str] = []
         self.wait = threading.Event()
@@ -420,7 +421,9 @@ class Accounts:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/jwt/v1/accounts/"
+        if context is not None:
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.server.server_port}/jwt/v1/accounts/"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
@@ -485,6 +488,20 @@ class TestURL:
         assert server.wait() == 1
         assert f'could not fetch <"{url}">' in "\n".join(server.log)
         accounts.__init__()
+
+    def test_over_tls(self, start, dial, certificates):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.path("server"), certificates.key_path("server"))
+        accounts = Accounts(context)
+        try:
+            accounts.tokens[str(ACCOUNT)] = account_jwt(ACCOUNT, OPERATOR)
+            ca = certificates.path("ca")
+            server = start(self.config(accounts.url) + f'resolver_tls {{ ca_file: "{ca}" }}\n')
+            assert login(dial, server).flush() == []
+            untrusting = start(self.config(accounts.url), wait=False)
+            assert untrusting.wait() == 1
+        finally:
+            accounts.close()
 
     def test_the_operators_account_server(self, start, dial, accounts):
         operator = operator_jwt(OPERATOR, account_server_url=accounts.url.removesuffix("/accounts/"))
