@@ -90,13 +90,37 @@ def count(headers: bytes, last: tuple[bytes, bytes] | None) -> tuple[bytes, byte
             value = int(json.loads(last[1])["val"])
         except (ValueError, KeyError, TypeError):
             return errors.MESSAGE_COUNTER_BROKEN
-        sources = header(last[0], "Nats-Counter-Sources")
-        if sources:
-            headers = with_header(without(headers, "Nats-Counter-Sources"), "Nats-Counter-Sources", sources)
+        counted = header(last[0], "Nats-Counter-Sources")
+        if counted:
+            sources = _sources(counted)
+            if sources is None:
+                return errors.MESSAGE_COUNTER_BROKEN
+            if sources:
+                headers = with_value(headers, "Nats-Counter-Sources", _in_order(sources))
     value += int(increment)
     if abs(value) > _LARGEST:
         return errors.MESSAGE_INCR_INVALID
     return headers, b'{"val":"%d"}' % value, b',"val":"%d"' % value
+
+
+def _sources(text: str) -> dict[str, dict[str, str]] | None:
+    """What a counter has of which subjects of other streams; None where the header doesn't say that."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        return None
+    for of_stream in found.values():
+        if not isinstance(of_stream, dict) or not all(isinstance(value, str) for value in of_stream.values()):
+            return None
+    return found
+
+
+def _in_order(sources: dict[str, dict[str, str]]) -> bytes:
+    return encode({stream: dict(sorted(subjects.items())) for stream, subjects in sorted(sources.items())})
 
 
 def count_sourced(
@@ -122,7 +146,7 @@ def count_sourced(
         return errors.MESSAGE_COUNTER_BROKEN
     sources[origin][name] = str(there)
     headers = with_value(headers, "Nats-Incr", b"%d" % (there - before))
-    headers = with_value(headers, "Nats-Counter-Sources", encode(sources))
+    headers = with_value(headers, "Nats-Counter-Sources", _in_order(sources))
     return headers, b'{"val":"%d"}' % (value + there - before)
 
 

@@ -170,6 +170,17 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
         *(batch(seq, commit="1") for seq in (2**64 - 1, 2**64, 10**30)), batch(0, commit="eob"), batch(0),
         *(put(Nats_Batch_Id="b", Nats_Batch_Sequence=text) for text in ("9" * 5000, "0" * 30 + "1")),
     ]),
+    "counters that say where they count from": ({"allow_msg_counter": True}, [
+        step for number, text in enumerate((
+            "x", "{}", "null", "[]", '{"b":{"z":"2","y":"1"},"a":{"x":"<"}}', '{"a":1}', "",
+        ))
+        for step in (
+            put(f"s.{number}", b"", Nats_Incr="1", Nats_Counter_Sources=text, A="b"),
+            put(f"s.{number}", b"", Nats_Incr="1"),
+            put(f"s.{number}", b"", Nats_Counter_Sources="{}", Nats_Incr="1"),
+            api("STREAM.MSG.GET.S", last_by_subj=f"s.{number}"),
+        )
+    ]),
     "counters of many digits": ({"allow_msg_counter": True}, [
         put(data=b"", Nats_Incr="9" * 3000), put(data=b"", Nats_Incr="1"), get(2),
         put(data=b"", Nats_Incr="-" + "9" * 3000),
