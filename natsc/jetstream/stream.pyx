@@ -226,6 +226,7 @@ cdef class Stream(RetainedStream):
         cdef uint64_t before = 0
         cdef subject_t* state
         cdef bint has_headers = hdr_len > 0
+        cdef bint kept = self.retention != RETAIN_INTEREST or self.has_interest(subject, n)
         cdef const char* full
         if not self.unchecked and not self.check_size(hdr_len, body_len, reply, reply_len):
             return
@@ -238,7 +239,7 @@ cdef class Stream(RetainedStream):
             return
         if ts < self.store.last_ts_ns:
             ts = self.store.last_ts_ns      # the wall clock went back: time in a stream doesn't
-        if self.retention == RETAIN_INTEREST and not self.has_interest(subject, n):
+        if not kept:
             self.store.skip_to((self.given_seq or self.store.last_seq + 1) + 1, ts)
             seq = self.store.last_seq
         else:
@@ -277,7 +278,7 @@ cdef class Stream(RetainedStream):
         self.settle()
         if not self.marked:
             self.outbox.mark(self)
-        if self.special:
+        if self.special and kept:
             self.on_stored(subject[:n], hdr[:hdr_len], body[:body_len], seq, ts, before)
         if reply_len and not self.no_ack:
             self.acknowledge(reply, reply_len, seq, self.ack_more, len(self.ack_more))

@@ -92,8 +92,11 @@ CASES: dict[str, tuple[dict[str, Any], list[Any]]] = {
         [put("s.q.x"), put("s.z"), get(1), get(2)],
     ),
     "republished": (
-        {"republish": {"src": "s.*", "dest": "inbox.r.{{wildcard(1)}}"}},
+        {"republish": {"src": "s.*", "dest": "inbox.{{wildcard(1)}}"}},
         [put("s.q"), put("s.q", A="b"), put("s.q.z")],
+    ),
+    "republished where nobody is interested": (
+        {"republish": {"src": "s.*", "dest": "inbox.{{wildcard(1)}}"}, "retention": "interest"}, [put("s.q")],
     ),
     "first_seq": ({"first_seq": 100}, [
         INFO, put(), put(), INFO, api("STREAM.PURGE.S"), INFO, put(), INFO, api("STREAM.PURGE.S", seq=200), INFO, put(),
