@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from natsc.engine.account import Account
     from natsc.jetstream.restore import Restore
     from natsc.jetstream.service import JetStream
+    from natsc.jetstream.snapshot import Snapshot
     from natsc.jetstream.stream_config import StreamConfig
     from natsc.jetstream.streams import ManagedStream
 
@@ -36,6 +37,7 @@ class AccountJetStream:
         self.space = Usage()
         self.by_name: dict[str, ManagedStream] = {}
         self.restoring: dict[str, Restore] = {}  # by the name of the stream that will be
+        self.snapshots: set[Snapshot] = set()  # under way
         # What stands before stream and consumer in acknowledgement subjects of the long form, and whether that is used.
         self.ack_space = f"{service.domain or '_'}.{short_hash(account.name)}".encode()
         self.long_acks: bool = service.long_acks

@@ -153,7 +153,7 @@ class Restore:
         getattr(self.owner.service.server.log, level)(text)
 
     def _on_chunk(self, received: Any) -> None:
-        if self.ended:
+        if self.ended or self.owner.service.ended:
             return
         if not received.reply:
             self._fail(RestoreError(f"restore for stream {self._where} requires reply subject for each chunk"), None)
@@ -242,9 +242,7 @@ class Restore:
         self.owner.outbox.reply_bytes(self.owner.account, reply, answer.payload)
 
     def _fail(self, error: Exception, reply: bytes | None) -> None:
-        self._close()
-        if self._archive is not None and self._archive.staging is not None:
-            self._archive.staging.abort()
+        self.cancel()
         took = self._announce_end()
         if isinstance(error, MemoryError):
             error = RestoreError("out of memory")
@@ -265,11 +263,15 @@ class Restore:
         if self._scheduled or self.ended:
             self._timer = self.owner.clock.call_later(_STALLED_S, self._stalled)
             return
+        self.cancel()
+        self._log("warn", f"restore for stream {self._where} is stalled")
+        self.owner.engine.end_turn()
+
+    def cancel(self) -> None:
+        """Take nothing any more, and leave nothing."""
         self._close()
         if self._archive is not None and self._archive.staging is not None:
             self._archive.staging.abort()
-        self._log("warn", f"restore for stream {self._where} is stalled")
-        self.owner.engine.end_turn()
 
     def _close(self) -> None:
         self.ended = True

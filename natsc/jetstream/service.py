@@ -190,7 +190,11 @@ class JetStream:
     def purge_account(self, name: str) -> None:
         """Deletes every stream of an account, if there is such an account."""
         backend = self.accounts.get(name)
-        for stream in backend.streams() if backend is not None else ():
+        if backend is None:
+            return
+        for transfer in (*backend.restoring.values(), *backend.snapshots):
+            transfer.cancel()
+        for stream in backend.streams():
             stream.delete()
 
     def forget_account(self, name: str) -> None:

@@ -69,6 +69,7 @@ class Snapshot:
         self._timer: Timer | None = None
         checked = "health check and " if request.jsck else ""
         self._log("notice", f"Starting {checked}snapshot for stream '{owner.account.name} > {stream.name}'")
+        owner.snapshots.add(self)
         self._schedule(self._begin)
 
     def _log(self, level: str, text: str) -> None:
@@ -124,7 +125,7 @@ class Snapshot:
             self._interested = interested
 
     def _on_ack(self, _: object) -> None:
-        if not self.ended:
+        if not self.ended and not self.owner.service.ended:
             self.slots = min(self.slots + 1, self.slots_max)
             if not self._scheduled:
                 self._send()
@@ -160,7 +161,7 @@ class Snapshot:
 
     def _end(self, error: str, status: bytes) -> None:
         owner, name = self.owner, self.stream.name
-        self.close()
+        self.cancel()
         headers = b"NATS/1.0 %b\r\n\r\n" % status if status else None
         owner.engine.publish(owner.account, self.subject, b"", headers=headers)
         end = owner.now()
@@ -172,9 +173,10 @@ class Snapshot:
             size = friendly_bytes(self.state.bytes)
             self._log("notice", f"Completed snapshot of {size} for stream {where} in {took}")
 
-    def close(self) -> None:
+    def cancel(self) -> None:
         """Send nothing any more."""
         self.ended = True
+        self.owner.snapshots.discard(self)
         if self._door is not None:
             self.owner.engine.unsubscribe(self._door)
         if self._timer is not None:

@@ -487,6 +487,31 @@ def test_deduplication_goes_on(pair: Any) -> None:
         assert again["seq"] in (1, 2)
 
 
+@pytest.mark.parametrize("origin", ["mirror", "sources"])
+def test_what_follows_another_stream_goes_on_where_it_was(origin: str, clients: dict[str, Saver]) -> None:
+    for client in clients.values():
+        create(client, name="ORIGIN", subjects=["o"])
+        publish(client, "o", 5)
+        create(client, name="COPY", **{origin: {"name": "ORIGIN"} if origin == "mirror" else [{"name": "ORIGIN"}]})
+        until(lambda client=client: state_of(client, "COPY")["messages"] == 5)
+        saved = backup(client, "COPY")
+        client.delete("COPY")
+        publish(client, "o", 1)
+        assert "error" not in restore(client, config_of(saved), saved.archive)
+        publish(client, "o", 1)
+        until(lambda client=client: state_of(client, "COPY")["last_seq"] >= 7)
+        assert state_of(client, "COPY")["messages"] == 7
+        client.delete("COPY")
+        client.delete("ORIGIN")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_limits_of_the_new_configuration(pair: Any) -> None:
     """Who restores may give other limits, and they hold."""
     source, target, _ = pair
@@ -733,6 +758,41 @@ def test_chunks_without_waiting_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         answer = json.loads(client.message()[3])
         assert "too many chunks before the first one was answered" in answer["error"]["description"]
         assert client.stream_names() == []
+
+
+def test_what_is_under_way_ends_with_its_streams() -> None:
+    """A server in a program is emptied, and stopped, while streams are saved and restored."""
+    with natsc.run_in_thread(jetstream=True) as server:
+        for _ in range(2):
+            with Client(server.ports["nats"]) as client:
+                assert client.stream_names() == []
+                create(client, name="SAVED", subjects=["s.>"])
+                publish_noise(client, 20)
+                client.subscribe("stuck")
+                body = b'{"deliver_subject":"stuck","chunk_size":1024,"window_size":1024}'
+                client.request(f"{PREFIX}STREAM.SNAPSHOT.SAVED", body)
+                assert client.message()[3]
+                subject = begin_restore(client, {"name": "RESTORED", "subjects": ["r"]})
+                client.write(b"UNSUB 2\r\n")
+                assert client.request(subject, archive_of(entry(b"r", b"x", seq=1))).payload == b""
+                server.reset()
+
+
+def test_a_server_that_stops_in_between(tmp_path: Path) -> None:
+    for _ in range(2):
+        server = Server("natsc", CONFIG.format(tmp_path))
+        with Client(server.port) as client:
+            if "S" not in client.stream_names():
+                create(client, name="S", subjects=["s.>"])
+            publish_noise(client, 20)
+            client.subscribe("stuck")
+            body = b'{"deliver_subject":"stuck","chunk_size":1024,"window_size":1024}'
+            client.request(f"{PREFIX}STREAM.SNAPSHOT.S", body)
+            subject = begin_restore(client, {"name": "HALF", "subjects": ["half"]})
+            client.request(subject, archive_of(entry(b"half", b"x", seq=1)))
+            server.close()
+        assert not [line for line in server.log if "Traceback" in line or "[ERR]" in line or "[FTL]" in line]
+        assert any("Server Exiting.." in line for line in server.log)
 
 
 def test_the_log(clients: dict[str, Saver]) -> None:
