@@ -107,8 +107,7 @@ class AccountJetStream:
             from natsc.jetstream import api_errors as errors
 
             raise errors.ApiError(errors.STREAM_NAME_EXIST)
-        if f"{self.account.name} > {config.name}" in self.service.broken and config.storage == FILE:
-            raise StoreError("there is a damaged stream of that name")
+        self._check_damaged(config)
         stream = self.open_stream(config, self.now())
         failpoint("stream.made")
         if config.first_seq > 0:
@@ -121,6 +120,13 @@ class AccountJetStream:
         self.outbox.end_soon()
         self.tell_made(config.name)
         return stream
+
+    def _check_damaged(self, config: StreamConfig) -> None:
+        """Raises StoreError where there is a stream of that name that couldn't be opened."""
+        if f"{self.account.name} > {config.name}" in self.service.broken and config.storage != MEMORY:
+            from natsc.jetstream.backend import StoreError
+
+            raise StoreError("there is a damaged stream of that name")
 
     def tell_made(self, name: str) -> None:
         """There is a new stream."""
@@ -202,10 +208,15 @@ class AccountJetStream:
             self.service.api_errors += 1
 
     def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
-        if config.name in self.restoring:
-            from natsc.jetstream import api_errors as errors
+        from natsc.jetstream import api_errors as errors
+        from natsc.jetstream.backend import StoreError
 
+        if config.name in self.restoring:
             raise errors.ApiError(errors.STREAM_NAME_EXIST_RESTORE_FAILED)
+        try:
+            self._check_damaged(config)
+        except StoreError as error:
+            raise errors.ApiError(errors.STREAM_RESTORE, err=error) from None
         from natsc.jetstream.restore import Restore as Begun
 
         restore = self.restoring[config.name] = Begun(self, config, client)

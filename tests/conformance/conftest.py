@@ -9,6 +9,7 @@ import pytest
 
 from .certificates import Certificates
 from .harness import KINDS, Server, Wire, server_command
+from .saving import clients, saving_servers  # noqa: F401 (fixtures)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
-import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,24 @@ import pytest
 import natsc
 from natsc.jetstream.api import PREFIX
 from tests.conformance.harness import KINDS, TIMEOUT_S, Server
+from tests.conformance.saving import (
+    CONFIG,
+    Saver,
+    api,
+    both,
+    config_of,
+    consumer,
+    consumer_of,
+    create,
+    filled,
+    messages,
+    publish,
+    publish_noise,
+    state_of,
+)  # fmt: skip
 from tests.jetstream.backups import (
     END,
     MAGIC,
-    Backup,
     archive_of,
     backup,
     begin_restore,
@@ -30,135 +43,6 @@ from tests.jetstream.backups import (
     restore,
 )
 from tests.jetstream.client import Client
-from tests.jetstream.test_blocks import TESTDATA, repacked
-
-
-class Saver(Client):
-    """A client that knows its server."""
-
-    def __init__(self, server: Server, store: Path) -> None:
-        super().__init__(server.port)
-        self.server = server
-        self.folder = store / "jetstream" / "$G" / "streams"
-
-    def delete(self, stream: str) -> None:
-        """Delete a stream. nats-server answers before its files are gone, and they'd be in the way of the next one."""
-        assert b"true" in self.request(f"{PREFIX}STREAM.DELETE.{stream}").payload
-        deadline = time.monotonic() + TIMEOUT_S
-        while (self.folder / f".{stream}").exists() or (self.folder / stream).exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-
-
-CONFIG = 'http: 127.0.0.1:-1\njetstream {{ store_dir: "{}", max_file_store: 200MB, max_memory_store: 100MB }}\n'
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Server, Path]]]:
-    running = {}
-    for kind in KINDS:
-        store = tmp_path_factory.mktemp("store")
-        running[kind] = Server(kind, CONFIG.format(store)), store
-    yield running
-    for server, _ in running.values():
-        server.close()
-
-
-@pytest.fixture
-def clients(servers: dict[str, tuple[Server, Path]]) -> Iterator[dict[str, Saver]]:
-    """A client of each server, which has no streams."""
-    found = {kind: Saver(*place) for kind, place in servers.items()}
-    for client in found.values():
-        for name in client.stream_names():
-            client.delete(name)
-    yield found
-    for client in found.values():
-        client.__exit__()
-
-
-def api(client: Client, operation: str, **body: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        client.request(PREFIX + operation, json.dumps(body).encode() if body else b"").payload
-    )
-    assert "error" not in found, found
-    return found
-
-
-def create(client: Client, **config: Any) -> None:
-    """nats-server can't, now and then, shortly after a stream of that name was deleted."""
-    for _ in range(100):
-        answer = json.loads(
-            client.request(f"{PREFIX}STREAM.CREATE.{config['name']}", json.dumps(config).encode()).payload
-        )
-        if "error" not in answer:
-            return
-        assert answer["error"]["description"] == "error creating store for stream", answer
-        time.sleep(0.01)
-    raise AssertionError("no stream")
-
-
-def consumer(client: Client, stream: str, name: str, **config: Any) -> None:
-    body = {"name": name, "durable_name": name, "ack_policy": "explicit", **config}
-    api(client, f"CONSUMER.CREATE.{stream}.{name}", stream_name=stream, config=body)
-
-
-def publish(client: Client, subject: str, count: int, size: int = 0, headers: bytes = b"") -> None:
-    for number in range(count):
-        assert b'"seq"' in client.request(subject, b"%d " % number + b"x" * size, headers).payload
-
-
-def publish_noise(client: Client, count: int) -> None:
-    """What can't be compressed."""
-    noise = random.Random(5)
-    for _ in range(count):
-        client.request("s.a", noise.randbytes(997))
-
-
-def messages(client: Client, stream: str) -> list[dict[str, Any]]:
-    """Every message with all that is stored of it."""
-    state = api(client, f"STREAM.INFO.{stream}")["state"]
-    found = []
-    for seq in range(state["first_seq"], state["last_seq"] + 1):
-        answer = json.loads(client.request(f"{PREFIX}STREAM.MSG.GET.{stream}", b'{"seq":%d}' % seq).payload)
-        found.append(answer.get("message", {"seq": seq}))
-    return found
-
-
-def state_of(client: Client, stream: str) -> dict[str, Any]:
-    found: dict[str, Any] = api(client, f"STREAM.INFO.{stream}", deleted_details=True)["state"]
-    return found
-
-
-def consumer_of(client: Client, stream: str, name: str) -> dict[str, Any]:
-    found = api(client, f"CONSUMER.INFO.{stream}.{name}")
-    for member in ("type", "created", "ts", "num_waiting"):
-        found.pop(member)
-    for member in ("delivered", "ack_floor"):
-        found[member].pop("last_active", None)
-    return found
-
-
-def both(clients: dict[str, Saver], ask: Callable[[Saver], Any]) -> Any:
-    """What both servers answer."""
-    wanted, got = ask(clients["nats-server"]), ask(clients["natsc"])
-    assert got == wanted
-    return got
-
-
-def filled(client: Client, **config: Any) -> None:
-    """A stream with headers, several subjects, and holes."""
-    create(client, name="S", subjects=["s.>"], **config)
-    publish(client, "s.a", 20, 50)
-    publish(client, "s.b.c", 10, 10, b"NATS/1.0\r\nA: b\r\nNats-Msg-Id: 7\r\n\r\n"[:0])
-    publish(client, "s.h", 5, 0, b"NATS/1.0\r\nA: b\r\n\r\n")
-    for seq in (1, 2, 7, 8, 35):
-        api(client, "STREAM.MSG.DELETE.S", seq=seq)
-
-
-def config_of(saved: Backup) -> dict[str, Any]:
-    found: dict[str, Any] = saved.answer["config"]
-    return found
-
 
 # -- the protocol -----------------------------------------------------------------------------------------------------
 
@@ -532,97 +416,6 @@ def test_a_big_stream_in_many_chunks(pair: Any) -> None:
     wanted = state_of(source, "B")
     answer = move("B", chunk_size=50_000)
     assert answer["state"] == {**wanted, "last_ts": answer["state"]["last_ts"]}
-
-
-# -- archives of nats-server before 2.15 ------------------------------------------------------------------------------
-
-OLD = {"name": "OLD", "subjects": ["old.>"], "storage": "file"}
-
-
-@pytest.mark.parametrize("name", ["filled", "purged", "empty", "skipped"])
-def test_an_older_archive(name: str, clients: dict[str, Saver]) -> None:
-    """Messages, holes, those that a limit removed, and consumers: what the same archive becomes on both."""
-
-    def put(client: Saver) -> Any:
-        answer = restore(client, OLD, (TESTDATA / f"{name}.tar.s2").read_bytes(), 500)
-        assert "error" not in answer, answer
-        state = state_of(client, "OLD")
-        state.pop("last_ts")  # where the last one was removed
-        if not state["messages"]:
-            state.pop("deleted", None)  # of a stream that never had one nats-server says that 0 is missing
-            state.pop("num_deleted", None)
-        found = [consumer_of(client, "OLD", "DUR")] if state["consumer_count"] else []
-        for one in found:
-            one["config"].pop("pause_until", None)
-        return answer["created"], state, messages(client, "OLD") if state["messages"] else [], found
-
-    created, state, _, _ = both(clients, put)
-    assert created.startswith("2026-11-24T17:22:40")
-    assert state["messages"] == {"filled": 35, "purged": 0, "empty": 0, "skipped": 17}[name]
-
-
-def test_an_older_archive_without_the_streams_state(clients: dict[str, Saver]) -> None:
-    """Then the records of what was removed say it."""
-    archive = repacked("skipped.tar.s2", lambda info, data: None if info.name == "msgs/index.db" else (info, data))
-
-    def put(client: Saver) -> Any:
-        answer = restore(client, OLD, archive)
-        return {**answer["state"], "last_ts": ""}
-
-    assert both(clients, put)["last_seq"] == 25
-
-
-def damaged(info: tarfile.TarInfo, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
-    return info, data[:100] + bytes([data[100] ^ 1]) + data[101:] if info.name == "msgs/1.blk" else data
-
-
-def renamed(old: str, new: str, kind: bytes = tarfile.REGTYPE) -> Callable[[tarfile.TarInfo, bytes], Any]:
-    def change(info: tarfile.TarInfo, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
-        if info.name == old:
-            info.name, info.type = new, kind
-            info.pax_headers = {}
-        return info, data
-
-    return change
-
-
-OLDER_BROKEN: dict[str, tuple[Callable[[tarfile.TarInfo, bytes], Any], str]] = {
-    "a record": (damaged, "message block: invalid checksum"),
-    "a path upwards": (renamed("msgs/1.blk", "../../1.blk"), "unexpected content (account=$G)"),
-    "an absolute path": (renamed("msgs/1.blk", "/tmp/1.blk"), "unexpected content (account=$G)"),
-    "a link": (renamed("meta.sum", "link", tarfile.SYMTYPE), "unexpected content (account=$G)"),
-    "another name": (
-        lambda info, data: (info, data.replace(b'"OLD"', b'"NEW"') if info.name == "meta.inf" else data),
-        "stream names do not match",
-    ),
-    "no configuration": (lambda info, data: None if info.name == "meta.inf" else (info, data), "backup was truncated"),
-    "a consumer's state": (
-        lambda info, data: (info, b"\x17" + data[1:] if info.name.endswith("o.dat") else data),
-        'error restoring consumer ["DUR"]: corrupt state file',
-    ),
-    "an error": (renamed("meta.sum", "errors.txt"), "the backup failed: 088be350b0d5e87b"),
-    "a server before 2.10": (
-        renamed("meta.sum", "msgs/1.idx"),
-        "a backup of nats-server before 2.10: ",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", OLDER_BROKEN)
-def test_an_older_archive_that_is_broken(name: str, clients: dict[str, Saver]) -> None:
-    client = clients["natsc"]
-    change, text = OLDER_BROKEN[name]
-    answer = restore(client, OLD, repacked("filled.tar.s2", change))
-    assert answer["error"]["description"].startswith(f"restore failed: {text}"), answer
-    assert client.stream_names() == []
-
-
-@pytest.mark.parametrize("cut", [10, 600, 1500, 2500, 3000])
-def test_an_older_archive_that_is_cut_off(cut: int, clients: dict[str, Saver]) -> None:
-    client = clients["natsc"]
-    answer = restore(client, OLD, (TESTDATA / "filled.tar.s2").read_bytes()[:cut])
-    assert answer["error"]["err_code"] == 10062
-    assert client.stream_names() == []
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------
