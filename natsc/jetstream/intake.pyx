@@ -27,13 +27,14 @@ from natsc.jetstream.delivery cimport scratch_reserve
 from natsc.jetstream.headers cimport headers_scan, headers_t
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.seqset cimport seqset_prev
-from natsc.jetstream.stream cimport REFUSED_DUPLICATE, Stream
+from natsc.jetstream.stream cimport ERR_TOO_MANY_REQUESTS, REFUSED_DUPLICATE, Stream
 
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
 
 cdef enum:
     TOKENS_V1 = 9               # of a delivered message's reply subject
     TOKENS_V2 = 11
+    FLOOD = 128 << 20           # bytes that wait for the disk before reading stops for a while
 
 cdef uint64_t SEQ_MAX = <uint64_t>1 << 62   # no stream gets so far
 
@@ -298,6 +299,10 @@ cdef class Intake:
         cdef bytes changed_subject, headers, payload
         cdef Stream s = self.stream
         s.refused = 0
+        # Flow control waits for the disk, but many origins may each have a window under way.
+        if s.is_file and s.outbox.worker != NULL and s.outbox.store.pending() > max(s.outbox.pending_max, <uint64_t>FLOOD):
+            s.refused, s.refused_values = ERR_TOO_MANY_REQUESTS, {}
+            return s.refused
         if s.special:
             changed = s.on_sourced(subject[:n], hdr[:hdr_len], body[:body_len])
             if type(changed) is int:

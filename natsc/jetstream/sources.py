@@ -151,7 +151,7 @@ class Origin(Intake):
     def on_broken(self, refused: int, values: dict[str, object]) -> None:
         if refused:
             error = ApiError(refused, **values)
-            if error.description not in _QUIET:
+            if error.description not in _QUIET and refused != errors.STREAM_TOO_MANY_REQUESTS:
                 what = "mirror message" if self.is_mirror else f"source {quote(self.name)}"
                 where = f"'{self.owner.account.name}' > '{self.sink.name}'"
                 self._warn(f"Error processing inbound {what} for {where}: {error.description}")
