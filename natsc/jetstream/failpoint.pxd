@@ -19,6 +19,8 @@ cdef enum failpoint_t:
     FAIL_STREAM_DROPPED     # the drop of a stream's databases is queued, its configuration is still there
     FAIL_STREAM_DELETED     # that is queued too
     FAIL_STREAM_PURGED      # a purge is queued
+    FAIL_RESTORE_BEGUN      # the databases of a stream that is restored are queued, and that it is being restored
+    FAIL_RESTORE_SAVED      # its configuration too, and it still says that it is being restored
     FAIL_CONSUMER_DELETED   # a consumer's state is to go, its configuration is still there
 
 cdef int armed              # the failpoint_t at which the process is to be killed; -1 = none

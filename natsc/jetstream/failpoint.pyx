@@ -42,6 +42,8 @@ NAMES = {
     "stream.dropped": FAIL_STREAM_DROPPED,
     "stream.deleted": FAIL_STREAM_DELETED,
     "stream.purged": FAIL_STREAM_PURGED,
+    "restore.begun": FAIL_RESTORE_BEGUN,
+    "restore.saved": FAIL_RESTORE_SAVED,
     "consumer.deleted": FAIL_CONSUMER_DELETED,
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.consumer_check import create_or_update
+from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.layout import stream_name
 from natsc.jetstream.limits import check_limits, reserved_by_others, select_limits
 from natsc.jetstream.stream import consumers_told_deleted
@@ -58,6 +59,7 @@ class Staging:
         if self.kept:
             label = f"{owner.account.name}\0{config.name}".encode("utf-8", "surrogateescape")
             owner.meta_put(restore_key(owner.account.name, config.name), label)
+            failpoint("restore.begun")
 
     def _check_room(self, expected: int) -> None:
         limits, tier = select_limits(self.owner.limits, self.config.num_replicas)
@@ -112,6 +114,7 @@ class Staging:
         owner.restoring.pop(self.config.name)
         owner.by_name[self.config.name] = stream
         stream.save()
+        failpoint("restore.saved")
         if self.kept:
             owner.meta_delete(restore_key(owner.account.name, self.config.name))
         stream.enforce()

@@ -27,9 +27,10 @@ from typing import NamedTuple, NoReturn
 
 from natsc.embed_thread import run_in_thread
 
+from .consuming import all_scenarios
 from .disk import Disk, Op, read_log
 from .recording import Replay, perform, record
-from .scenarios import Scenario, all_scenarios, need
+from .scenarios import Scenario, need
 from .wire import Wire
 
 ROUNDS = [("random moment", 150), ("while it stops", 80), ("random moment", 120)]
@@ -39,7 +40,7 @@ LATER_S = 2.0  # moves the clock beyond every ack_wait and what a restart adds
 
 class Point(NamedTuple):
     life: int
-    index: int  # of the last operation before the power fails
+    op: int  # number of the last operation before the power fails
     sent: int  # bytes that the client had been sent
 
 
@@ -82,7 +83,7 @@ class Images:
     # The disk
 
     def advance(self, point: Point) -> None:
-        while self.at < (point.life, point.index + 1):
+        while self.at < (point.life, point.op + 1):
             life, done = self.at
             if done < len(self.logs[life]):
                 self.disk.apply(self.logs[life][done])
@@ -111,7 +112,7 @@ class Images:
         for number in self.chosen[point]:
             while len(self.running) >= self.jobs:
                 self.collect()
-            name = f"{point.life}.{point.index}.{number}"
+            name = f"{point.life}.{point.op}.{number}"
             reading, writing = os.pipe()
             child = os.fork()
             if child == 0:
@@ -135,6 +136,8 @@ class Images:
         with os.fdopen(pipe, errors="replace") as reader:
             how, _, text = reader.read().partition("\n")
         self.tried += 1
+        if self.tried % 500 == 0:
+            print(f"{self.tried} images, {len(self.failed)} failed", file=sys.stderr, flush=True)
         self.kinds[how] = self.kinds.get(how, 0) + 1
         if status or text:
             self.failed.append((name, text or f"ended with {status}"))
@@ -221,7 +224,7 @@ def main(args: Sequence[str] | None = None) -> int:
         images = Images(where, options.seed, barriers, options.jobs)
         if options.only:
             life, index, number = map(int, options.only.split("."))
-            images.chosen = {p: [number] for p in images.points if (p.life, p.index) == (life, index)}
+            images.chosen = {p: [number] for p in images.points if (p.life, p.op) == (life, index)}
         else:
             images.choose(options.images)
         began = time.monotonic()

@@ -23,7 +23,8 @@ from natsc.jetstream.failpoint import VARIABLE
 
 from tests.conformance.harness import Server
 
-from .scenarios import Lost, all_scenarios
+from .consuming import all_scenarios
+from .scenarios import Lost
 from .wire import Closed, Wire
 
 ROUND_S = 20.0  # a server that isn't dead after so much longer than that is an error
@@ -34,6 +35,7 @@ FAILPOINTS = {
     "commit.begin": 60, "commit.applied": 60, "commit.done": 60, "commit.reported": 60, "release.begin": 60,
     "release.end": 60, "consumer.pages": 60, "stream.made": 6, "stream.saved": 6, "stream.dropped": 6,
     "stream.deleted": 6, "stream.purged": 12, "checkpoint": 1,
+    "restore.begun": 3, "restore.saved": 3,
 }  # fmt: skip
 
 
@@ -50,6 +52,8 @@ class Kills:
         self.window = 3 * burst  # unanswered requests at which no more are sent
         for scenario in self.scenarios:
             scenario.burst, scenario.duplicates_s = burst, duplicates_s
+        self.patience_s = 2 * ROUND_S
+        self.armed = ""  # the failpoint at which the server will die
         self.figures: dict[str, int] = {"rounds": 0}
         self.server: Server
         self.wire: Wire
@@ -75,9 +79,16 @@ class Kills:
         return Server(self.kind, self.config, wait=wait, environment={VARIABLE: failpoint} if failpoint else None)
 
     def start(self, failpoint: str = "") -> None:
-        """Start the server; it dies at the failpoint."""
-        self.server = self.launch(failpoint)
-        self.wire = Wire(self.server.port)
+        """Start the server; it dies at the failpoint. Raises Closed where that comes too early to connect."""
+        self.server = self.launch(failpoint, wait=not failpoint)
+        self.armed = failpoint
+        try:
+            self.server.wait_log("Server is ready")
+            self.wire = Wire(self.server.port)
+        except (AssertionError, ConnectionError):
+            if failpoint and self.server.wait() == -signal.SIGKILL:
+                raise Closed from None
+            raise
 
     def gone(self) -> None:
         """The connection is closed: wait for the server's end."""
@@ -122,7 +133,7 @@ class Kills:
 
     def work(self) -> None:
         """Work until the server is gone and all that it sent is read."""
-        deadline = time.monotonic() + 2 * ROUND_S
+        deadline = time.monotonic() + self.patience_s
         while not self.wire.closed:
             if self.wire.in_flight < self.window:
                 for scenario in self.scenarios:
@@ -136,7 +147,9 @@ class Kills:
         """Load, kill, start, check. How a failpoint kills was said when the server was started."""
         self.count("rounds")
         self.count(how)
-        killer = self.kill_later(acked if how != "failpoint" else 1 << 60, how == "while it stops")
+        # Checkpoints are written now and then, and when the server stops.
+        stop = how == "while it stops" or self.armed.startswith("checkpoint")
+        killer = self.kill_later(1 << 60 if self.armed and not stop else acked, stop)
         try:
             self.work()
         finally:
@@ -145,16 +158,14 @@ class Kills:
         if self.rng.random() < 0.1:
             self.count("and again while it starts")
             self.kill_at_start(self.rng.random() * 0.15)
-        self.start(next_failpoint)
         try:
+            self.start(next_failpoint)
             self.check()
         except Closed:  # the failpoint came already: nothing wrong with that
             self.stop()
-            self.count("and again while it was checked")
+            self.count("and again before there was work")
             self.start()
             self.check()
-            self.stop()
-            self.start(next_failpoint)
         for scenario in self.scenarios:
             scenario.connect(self.wire)
 
@@ -175,7 +186,7 @@ class Kills:
             self.round(how, int(acked * self.rng.uniform(0.2, 1.8)), failpoint)
             how = next_how
             report()
-        if how == "failpoint":
+        if self.armed:
             self.stop()
             self.start()
             for scenario in self.scenarios:

@@ -7,13 +7,13 @@ knows of what was acknowledged, can be repeated up to any moment of the server's
 
 from __future__ import annotations
 
+import math
 import pickle
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from natsc.jetstream.failpoint import VARIABLE
 
@@ -91,6 +91,7 @@ class ReplayWire(Wire):
 
     def __init__(self, received: list[bytes | None], bounds: Callable[[int], list[int]], reach: Callable[[int], None]):
         self.out = bytearray()
+        self.patience_s = math.inf  # images are tried meanwhile
         self.data = b""
         self.closed = False
         self.info = b""
@@ -129,11 +130,12 @@ class Replay(Kills):
         seed, lives, self.rounds = pickle.loads((where / "recording").read_bytes())
         super().__init__(str(where / "disk" / "store"), seed, burst=BURST, duplicates_s=DUPLICATES_S)
         self.where = where
-        self.lives = lives
+        self.lives: list[list[bytes | None] | None] = lives
+        self.patience_s = math.inf
         self.moments = moments
         self.life = -1
 
-    def next_life(self) -> list[Any] | None:
+    def next_life(self) -> list[bytes | None] | None:
         self.life += 1
         return self.lives[self.life]
 

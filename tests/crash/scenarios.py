@@ -187,233 +187,6 @@ class Bulk(Scenario):
             self.take(seq, payload)
 
 
-class Pulling(Scenario):
-    """Something that pulls from a consumer and acknowledges."""
-
-    stream = ""
-    consumer = ""
-
-    def consume(self, wire: Wire) -> None:
-        self.left = 0  # messages asked for and not yet here
-        self.inbox = f"_{self.stream}.{self.consumer}".encode()
-        wire.subscribe(self.inbox, self.deliver)
-        self.wire = wire
-
-    def add_consumer(self, wire: Wire, **config: Any) -> None:
-        config = {"durable_name": self.consumer, "ack_policy": "explicit", "ack_wait": 1000 * MS,
-                  "max_ack_pending": 20000, **config}  # fmt: skip
-        made = wire.api(f"CONSUMER.DURABLE.CREATE.{self.stream}.{self.consumer}",
-                        {"stream_name": self.stream, "config": config})  # fmt: skip
-        need("error" not in made, f"{made}")
-
-    def pull(self, wire: Wire, count: int) -> None:
-        if self.left < count:
-            self.left += count
-            request = b'{"batch":%d,"expires":%d}' % (count, 400 * MS)
-            wire.publish(f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}".encode(), request, self.inbox)
-
-    def deliver(self, reply: bytes, headers: bytes, payload: bytes) -> None:
-        if headers.startswith((b"NATS/1.0 4", b"NATS/1.0 5")):
-            left = re.search(rb"Nats-Pending-Messages: (\d+)", headers)
-            self.left = max(self.left - int(left[1]), 0) if left else 0
-            return
-        self.left = max(self.left - 1, 0)
-        words = reply.split(b".")
-        need(words[:2] == [b"$JS", b"ACK"], f"not a message of a consumer: {reply!r}")
-        self.on_message(int(words[5]), reply, payload)
-
-    def on_message(self, seq: int, reply: bytes, payload: bytes) -> None:
-        raise NotImplementedError
-
-    def info(self, wire: Wire) -> dict[str, Any]:
-        found = wire.api(f"CONSUMER.INFO.{self.stream}.{self.consumer}")
-        need("error" not in found, f"consumer {self.consumer} is gone: {found.get('error')}")
-        return found
-
-
-class Explicit(Pulling):
-    """A durable consumer of BULK with explicit acknowledgements, most of them confirmed."""
-
-    stream, consumer = "BULK", "EXPLICIT"
-
-    def __init__(self, rng: random.Random, bulk: Bulk) -> None:
-        super().__init__(rng)
-        self.bulk = bulk
-        self.done = Flags()
-        self.delivered = Flags()
-        self.confirmed_last = 0
-        self.floor = 0
-
-    def setup(self, wire: Wire) -> None:
-        self.add_consumer(wire)
-
-    def connect(self, wire: Wire) -> None:
-        self.consume(wire)
-
-    def act(self, wire: Wire) -> None:
-        self.pull(wire, 250)
-
-    def on_message(self, seq: int, reply: bytes, payload: bytes) -> None:
-        number = number_of(payload)
-        known = self.bulk.seq_of[number] or self.bulk.found[number]
-        need(known in (0, seq), f"message {number} of {known} was delivered as {seq}")
-        if self.done[seq]:
-            self.redelivered_confirmed += 1
-            raise Lost(f"message {seq}, whose acknowledgement was confirmed, was delivered again: {reply!r}")
-        self.delivered.set(seq)
-        chance = self.rng.random()
-        if chance < 0.7:
-            self.wire.ask(reply, b"", partial(self.on_confirmed, seq))
-        elif chance < 0.95:
-            self.wire.publish(reply, b"+ACK")
-
-    def on_confirmed(self, seq: int, headers: bytes, _: bytes) -> None:
-        need(not headers, f"the confirmation is {headers!r}")
-        self.done.set(seq)
-        self.confirmed += 1
-        self.confirmed_last = max(self.confirmed_last, seq)
-
-    def check(self, wire: Wire) -> None:
-        info = self.info(wire)
-        while self.done[self.floor + 1]:
-            self.floor += 1
-        need(info["ack_floor"]["stream_seq"] >= self.floor, f"confirmed up to {self.floor}, floor {info['ack_floor']}")
-        need(info["delivered"]["stream_seq"] >= self.confirmed_last, f"{self.confirmed_last} confirmed: {info}")
-
-    def finish(self, wire: Wire) -> None:
-        """Nothing was skipped: what has not been confirmed comes again until it is."""
-        self.check(wire)
-        last = self.bulk.last_seen
-
-        def drained() -> bool:
-            self.pull(wire, 500)
-            return bool(self.info(wire)["ack_floor"]["stream_seq"] >= last)
-
-        rounds = 0
-        while not drained():
-            rounds += 1
-            need(rounds < 20000, "the consumer isn't drained")
-            wire.pump(0.02)
-        missing = [seq for seq in range(1, last + 1) if not self.delivered[seq]]
-        need(not missing, f"never delivered: {missing[:10]} of {len(missing)}")
-
-
-class UpTo(Pulling):
-    """A durable consumer of BULK whose acknowledgements are for everything before, too."""
-
-    stream, consumer = "BULK", "UPTO"
-
-    def __init__(self, rng: random.Random, bulk: Bulk) -> None:
-        super().__init__(rng)
-        self.bulk = bulk
-        self.floor = 0
-        self.first = 0  # lowest sequence delivered since the connection was made
-
-    def setup(self, wire: Wire) -> None:
-        self.add_consumer(wire, ack_policy="all")
-
-    def connect(self, wire: Wire) -> None:
-        self.first = 0
-        self.consume(wire)
-
-    def act(self, wire: Wire) -> None:
-        self.pull(wire, 250)
-
-    def on_message(self, seq: int, reply: bytes, payload: bytes) -> None:
-        number_of(payload)
-        if seq <= self.floor:
-            self.redelivered_confirmed += 1
-            raise Lost(f"message {seq} was delivered again, all up to {self.floor} are confirmed")
-        if self.rng.random() < 0.02:
-            self.wire.ask(reply, b"+ACK", partial(self.on_confirmed, seq))
-
-    def on_confirmed(self, seq: int, headers: bytes, _: bytes) -> None:
-        need(not headers, f"the confirmation is {headers!r}")
-        self.floor = max(self.floor, seq)
-        self.confirmed += 1
-
-    def check(self, wire: Wire) -> None:
-        info = self.info(wire)
-        need(info["ack_floor"]["stream_seq"] >= self.floor, f"confirmed up to {self.floor}, floor {info['ack_floor']}")
-
-
-class WorkQueue(Pulling):
-    """A work queue: what is acknowledged is removed, what is confirmed never comes again."""
-
-    stream, consumer = "WORK", "WORKER"
-
-    def setup(self, wire: Wire) -> None:
-        self.sent = 0
-        self.stored: dict[int, int] = {}  # number: sequence, of what was stored for certain
-        self.finished: set[int] = set()  # numbers that were acknowledged, confirmed or not
-        self.done = Flags()  # numbers whose acknowledgement was confirmed
-        self.last_seen = 0
-        self.make(wire, self.stream, "w.*", retention="workqueue")
-        self.add_consumer(wire)
-
-    def connect(self, wire: Wire) -> None:
-        self.consume(wire)
-
-    def act(self, wire: Wire) -> None:
-        for _ in range(min(self.rng.choice((1, 10, 60)), self.burst)):
-            self.sent += 1
-            wire.ask(b"w.%d" % (self.sent % 5), body(self.sent), partial(self.on_ack, self.sent))
-        self.pull(wire, 150)
-
-    def on_ack(self, number: int, _: bytes, answer: bytes) -> None:
-        seq = stored_at(answer)
-        need(seq > self.last_seen, f"sequence {seq} was given before: {self.last_seen}")
-        self.last_seen = seq
-        self.acked += 1
-        if number not in self.finished:
-            self.stored[number] = seq
-
-    def on_message(self, seq: int, reply: bytes, payload: bytes) -> None:
-        number = number_of(payload)
-        need(number <= self.sent, f"message {number} was never sent")
-        if self.done[number]:
-            self.redelivered_confirmed += 1
-            raise Lost(f"work {number}, whose acknowledgement was confirmed, was delivered again: {reply!r}")
-        chance = self.rng.random()
-        if chance < 0.9:
-            self.finished.add(number)
-            self.stored.pop(number, None)
-        if chance < 0.6:
-            self.wire.ask(reply, b"", partial(self.on_confirmed, number))
-        elif chance < 0.9:
-            self.wire.publish(reply, b"+ACK")
-        elif chance < 0.95:
-            self.wire.publish(reply, b"-NAK")
-
-    def on_confirmed(self, number: int, headers: bytes, _: bytes) -> None:
-        need(not headers, f"the confirmation is {headers!r}")
-        self.done.set(number)
-        self.confirmed += 1
-
-    def check(self, wire: Wire) -> None:
-        state = self.state(wire, self.stream)
-        need(state["last_seq"] >= self.last_seen, f"the last sequence went back from {self.last_seen}: {state}")
-        self.last_seen = state["last_seq"]
-        there = set()
-        for seq, _, _, payload in wire.everything(self.stream, state["first_seq"] or 1, state["last_seq"]):
-            number = number_of(payload)
-            need(number not in there, f"work {number} is there twice")
-            need(not self.done[number], f"work {number} at {seq} is confirmed and still there")
-            there.add(number)
-        missing = [number for number in self.stored if number not in there]
-        need(not missing, f"work that was stored and never acknowledged is gone: {missing[:10]} of {len(missing)}")
-        self.finished &= there
-
-    def finish(self, wire: Wire) -> None:
-        self.check(wire)
-        rounds = 0
-        while self.state(wire, self.stream)["messages"]:
-            rounds += 1
-            need(rounds < 20000, "the work queue isn't drained")
-            self.pull(wire, 500)
-            wire.pump(0.02)
-
-
 class KeyValue(Scenario):
     """A key-value bucket as clients make it: history of 3, deletes, purges."""
 
@@ -722,6 +495,92 @@ class Reborn(Scenario):
             self.steps[name] = [step]
 
 
+class Restored(Scenario):
+    """Streams that are restored from a snapshot and deleted: such a stream is there as a whole, or not at all."""
+
+    source = "ORIGIN"
+
+    def setup(self, wire: Wire) -> None:
+        self.wire = wire
+        self.make(wire, self.source, "o.*")
+        for number in range(40):
+            stored_at(wire.request(f"o.{number % 3}", body(number)))
+        for seq in (5, 17, 18):
+            wire.api(f"STREAM.MSG.DELETE.{self.source}", {"seq": seq})
+        config = {
+            "durable_name": "C",
+            "ack_policy": "explicit",
+            "opt_start_seq": 9,
+            "deliver_policy": "by_start_sequence",
+        }
+        wire.api(f"CONSUMER.DURABLE.CREATE.{self.source}.C", {"stream_name": self.source, "config": config})
+        self.chunks: list[bytes] = []
+        self.taken = False
+        wire.subscribe(b"_SNAPSHOT", self.on_chunk)
+        taken = wire.api(f"STREAM.SNAPSHOT.{self.source}", {"deliver_subject": "_SNAPSHOT", "chunk_size": 1024})
+        need("error" not in taken, f"{taken}")
+        self.about = {"config": taken["config"], "state": taken["state"]}
+        wire.until(lambda: self.taken)
+        self.whole = [each[:2] + each[3:] for each in wire.everything(self.source, 1, 40)]
+        self.steps: dict[int, list[Step]] = {name: [Step(0, True)] for name in range(2)}
+        self.busy: set[int] = set()
+        wire.api(f"STREAM.DELETE.{self.source}")
+
+    def on_chunk(self, reply: bytes, headers: bytes, payload: bytes) -> None:
+        need(headers[:12] in (b"", b"NATS/1.0 204"), f"the snapshot ended with {headers!r}")
+        self.taken = not payload
+        if payload:
+            self.chunks.append(payload)
+        if reply:
+            self.wire.publish(reply, b"")
+
+    def connect(self, wire: Wire) -> None:
+        self.wire = wire
+        self.busy = set()
+
+    def act(self, wire: Wire) -> None:
+        name = self.rng.randrange(2)
+        if self.rng.random() > 0.2 or name in self.busy:
+            return
+        steps = self.steps[name]
+        step = Step(0 if steps[-1].generation else 1)
+        steps.append(step)
+        self.busy.add(name)
+        if not step.generation:
+            wire.ask(b"$JS.API.STREAM.DELETE.B%d" % name, b"", partial(self.on_answer, name, step))
+            return
+        config = {**self.about["config"], "name": f"B{name}", "subjects": [f"b{name}.*"]}
+        request = json.dumps({**self.about, "config": config}).encode()
+        wire.ask(b"$JS.API.STREAM.RESTORE.B%d" % name, request, partial(self.on_begun, name, step))
+
+    def on_begun(self, name: int, step: Step, _: bytes, answer: bytes) -> None:
+        need(b'"error"' not in answer, f"refused: {answer!r}")
+        subject = json.loads(answer)["deliver_subject"].encode()
+        for chunk in self.chunks:
+            self.wire.ask(subject, chunk, lambda _, said: need(not said, f"a chunk was refused: {said!r}"))
+        self.wire.ask(subject, b"", partial(self.on_answer, name, step))
+
+    def on_answer(self, name: int, step: Step, _: bytes, answer: bytes) -> None:
+        need(b'"error"' not in answer, f"refused: {answer!r}")
+        step.answered = True
+        self.busy.discard(name)
+
+    def check(self, wire: Wire) -> None:
+        for name, steps in self.steps.items():
+            info = wire.api(f"STREAM.INFO.B{name}")
+            there = "error" not in info
+            answered = max(at for at, step in enumerate(steps) if step.answered)
+            allowed = [bool(step.generation) for step in steps[answered:]]
+            need(there in allowed, f"stream B{name} is {'there' if there else 'gone'}, {allowed}")
+            if there:
+                last = info["state"]["last_seq"]
+                found = [each[:2] + each[3:] for each in wire.everything(f"B{name}", 1, last)]
+                need(last == 40 and found == self.whole, f"stream B{name} is there in part: {len(found)} up to {last}")
+                consumer = wire.api(f"CONSUMER.INFO.B{name}.C")
+                need(consumer.get("num_pending") == 32 - 2, f"stream B{name} has lost its consumer: {consumer}")
+            self.steps[name] = [Step(int(there), True)]
+
+
 class Batches(Scenario):
     """Atomic batches: all of one is there, or nothing."""
 
@@ -762,9 +621,3 @@ class Batches(Scenario):
         for number, count in found.items():
             need(count == number % 7 + 2, f"batch {number} is there in part: {count}")
         need(self.done <= found.keys(), f"batches are lost: {sorted(self.done - found.keys())[:10]}")
-
-
-def all_scenarios(rng: random.Random) -> list[Scenario]:
-    bulk = Bulk(rng)
-    return [bulk, Explicit(rng, bulk), UpTo(rng, bulk), WorkQueue(rng), KeyValue(rng), Objects(rng), Emptied(rng),
-            Deletes(rng), Reborn(rng), Batches(rng)]  # fmt: skip

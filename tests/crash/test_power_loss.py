@@ -54,7 +54,7 @@ def test_a_missing_sync_is_noticed(recording: Path, barrier: str, count: int) ->
 @pytest.mark.timeout(120)
 def test_what_sync_interval_gives_up_is_noticed(tmp_path: Path) -> None:
     record(tmp_path, SEED, SHORT, "sync_interval: 2m")
-    said = images(20, "--keep", str(tmp_path))
+    said = images(60, "--keep", str(tmp_path))
     assert " 0 failed" not in said, said
 
 

@@ -29,6 +29,7 @@ class Wire:
             b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}\r\nSUB _R.* 1\r\n'
         )
         self.socket.setblocking(False)
+        self.patience_s = TIMEOUT_S
         self.data = b""
         self.closed = False
         self.info = b""
@@ -134,12 +135,12 @@ class Wire:
 
     def until(self, done: Callable[[], object]) -> None:
         """Pump until done() holds. Raises Closed."""
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + self.patience_s
         while not done():
             if self.closed:
                 raise Closed
             if time.monotonic() > deadline:
-                raise AssertionError(f"the server did not answer in {TIMEOUT_S} s")
+                raise AssertionError(f"the server did not answer in {self.patience_s} s")
             self.pump()
 
     def request(self, subject: str, payload: bytes = b"", headers: bytes = b"") -> bytes:
