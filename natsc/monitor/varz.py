@@ -39,9 +39,9 @@ def build(server: Any) -> dict[str, Any]:
 
 
 def _websocket(server: Any) -> dict[str, Any]:
-    part = server.options.websocket
     if server.websocket is None:
         return {}
+    part = server.options.websocket
     found = {
         "host": part.host, "port": server.websocket.port, "advertise": part.advertise,
         "no_auth_user": part.no_auth_user, "jwt_cookie": part.jwt_cookie, "handshake_timeout": part.handshake_timeout,

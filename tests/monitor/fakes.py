@@ -59,6 +59,7 @@ class Conn:
         self.conn: Any = None
         self.tls_names: tuple[str, str] | None = None
         self.tls_first = False
+        self.door = "STANDARD"
         self.num_subs = len(subs)
         self._subs = list(subs)
         for name, value in values.items():
@@ -135,6 +136,7 @@ class Server:
         self.closed = list(closed)
         self.log = Log()
         self.clock = Clock()
+        self.websocket = None
         self.server_id = self.server_name = "NABC"
         self.info = {
             "server_id": "NABC",
