@@ -206,6 +206,11 @@ class Schedules:
         self._queue: list[tuple[int, int, bytes]] = []  # (when, sequence, subject), a heap
         self._timer: Timer | None = None
         self._fires_at = 0
+        self._started = False  # nothing fires in a stream that isn't there yet (it is read, or being restored)
+
+    def start(self) -> None:
+        self._started = True
+        self._arm()
 
     def take(self, subject: bytes, headers: bytes, seq: int, time: int) -> None:
         """A message was stored, or left out because nobody is interested in it, or was found in the store."""
@@ -281,7 +286,7 @@ class Schedules:
 
     def _arm(self) -> None:
         """Have what is due looked at when the first one is, but not too often."""
-        if not self._queue:
+        if not self._queue or not self._started:
             return
         clock = self.stream.owner.clock
         now = clock.wall_ns()

@@ -109,6 +109,8 @@ class ManagedStream(Stream):
         self.listen([raw(subject) for subject in self.config.subjects])
         self.owner.listen_direct(self)
         self.arm_timer()
+        if self._schedules is not None:
+            self._schedules.start()
         self._follow_origins()
 
     def _follow_origins(self) -> None:
@@ -136,6 +138,8 @@ class ManagedStream(Stream):
         self.configure(config)
         if unread:
             self.recover(self.owner.now())
+        if self._schedules is not None:
+            self._schedules.start()
         self.save()
         self.listen([raw(subject) for subject in config.subjects])
         self.owner.listen_direct(self)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from natsc.jetstream.rare import INVALID, NEVER, count, parse_ttl, stripped, with_ttl_at_least
+from natsc.jetstream.stream_config import StreamConfig
 from tests.jetstream.jsworld import MS, SECOND, START_NS, JsWorld
 
 BLOCK = b"NATS/1.0\r\n%b: %b\r\n\r\n"
@@ -236,3 +237,17 @@ def test_counters_keep_where_they_count_from() -> None:
     wanted = b'NATS/1.0\r\nNats-Incr: -10\r\nNats-Counter-Sources: {"a":{"b":"1"}}\r\n\r\n'
     assert counted == (wanted, b'{"val":"-1"}', b',"val":"-1"')
     assert count(BLOCK % (b"Nats-Incr", b"1"), (b"", b"x")) == 10172
+
+
+def test_schedules_wait_for_their_stream(js: JsWorld) -> None:
+    config = StreamConfig()
+    config.name, config.subjects, config.storage, config.num_replicas = "S", ["s.>"], "memory", 1
+    config.allow_msg_schedules = config.allow_rollup_hdrs = True
+    stream = js.js.open_stream(config, js.js.now(), listed=False)  # as one that is being restored
+    block = b"NATS/1.0\r\nNats-Schedule: @at 2020-01-01T00:00:00Z\r\nNats-Schedule-Target: s.out\r\n\r\n"
+    stream.store_special(b"s.plan", block, b"x", b"")
+    js.js.clock.advance(1)  # type: ignore[attr-defined]
+    assert stream.store.last_seq == 1
+    stream.start()
+    js.js.clock.advance(1)  # type: ignore[attr-defined]
+    assert stream.store.last_seq == 2
