@@ -34,6 +34,7 @@ PURGE = "purge"
 _KEY = b"schedule/"
 _SECOND = 1_000_000_000
 _SOONEST = 250_000_000  # between two rounds of what is due
+_ROUND = 1000  # schedules that fire in one; the next one comes at once where there may be more
 _PREDEFINED = {
     "@yearly": "0 0 0 1 1 *", "@annually": "0 0 0 1 1 *", "@monthly": "0 0 0 1 * *", "@weekly": "0 0 0 * * 0",
     "@daily": "0 0 0 * * *", "@midnight": "0 0 0 * * *", "@hourly": "0 0 * * * *",
@@ -302,7 +303,7 @@ class Schedules:
         self._timer = None
         now = self.stream.owner.now()
         due = set()
-        while self._queue and self._queue[0][0] <= now:
+        while self._queue and self._queue[0][0] <= now and len(due) < _ROUND:
             when, seq, subject = heappop(self._queue)
             entry = self.by_subject.get(subject)
             if entry is not None and (entry.when, entry.seq) == (when, seq):
@@ -311,7 +312,12 @@ class Schedules:
         copies = [(seq, subject, self._copy(subject, now)) for seq, subject in sorted(due)]
         for seq, subject, copy in copies:
             self._store(seq, subject, copy)
-        self._arm()
+        if len(due) == _ROUND:
+            self.close()
+            self._fires_at = now
+            self._timer = self.stream.owner.clock.call_later(0, self._fire)
+        else:
+            self._arm()
         self.stream.outbox.end_soon()
         self.stream.engine.end_turn()
 

@@ -24,7 +24,7 @@ async def test_a_fast_batch_is_given_up_ten_seconds_after_its_last_message(tmp_p
     async with natsc.Server(jetstream={"store_dir": str(tmp_path)}, ping_interval="1000h") as server:
         client = await nats.connect(server.url)
         config = {"name": "S", "subjects": ["s.>"], "allow_batched": True}
-        await client.request("$JS.API.STREAM.CREATE.S", json.dumps(config).encode())
+        await client.request("$JS.API.STREAM.CREATE.S", json.dumps(config).encode(), timeout=10)
         server.clock.freeze()
         assert await ask(client, 1, 0) == {"type": "ack", "seq": 0, "msgs": 10}
         server.clock.advance(9)
@@ -42,7 +42,7 @@ async def test_messages_that_nobody_looks_at_keep_a_batch(tmp_path: Path) -> Non
     async with natsc.Server(jetstream={"store_dir": str(tmp_path)}, ping_interval="1000h") as server:
         client = await nats.connect(server.url)
         config = {"name": "S", "subjects": ["s.>"], "allow_batched": True}
-        await client.request("$JS.API.STREAM.CREATE.S", json.dumps(config).encode())
+        await client.request("$JS.API.STREAM.CREATE.S", json.dumps(config).encode(), timeout=10)
         server.clock.freeze()
         await ask(client, 1, 0)
         for number in (2, 3, 4):

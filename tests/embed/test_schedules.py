@@ -29,7 +29,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[natsc.Server, Client]]:
 
 
 async def api(client: Client, operation: str, **body: Any) -> dict[str, Any]:
-    answer = await client.request(f"$JS.API.{operation}", json.dumps(body).encode() if body else b"")
+    answer = await client.request(f"$JS.API.{operation}", json.dumps(body).encode() if body else b"", timeout=10)
     found: dict[str, Any] = json.loads(answer.data)
     return found
 
@@ -113,3 +113,16 @@ async def test_an_update_changes_nothing_about_schedules(tmp_path: Path) -> None
         await api(client, "STREAM.UPDATE.S", **config)  # reads all messages again, for their TTLs
         server.clock.advance(HOUR + 1)
         assert await count(client) == 1
+
+
+async def test_very_many_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as (server, client):
+        await make(client)
+        server.clock.freeze()
+        for number in range(1200):
+            await client.publish(f"s.plan.{number}", b"x", headers=EVERY)
+        await client.flush()
+        server.clock.advance(HOUR + 1)
+        assert await count(client) == 1200
+        server.clock.advance(HOUR)
+        assert await count(client) == 2400
