@@ -23,6 +23,7 @@ from tests.model.machine import Programs, counts
 from tests.model.peer import Peer, Process
 from tests.model.shrink import program_of, shrink
 
+NOT_AGAIN = "not seen again: "  # nats-server was asked before it had done what it was to do
 BATCH = 200  # programs
 
 
@@ -47,7 +48,7 @@ def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrin
         small, difference = shrink(machine, program, shrink_s)
         if difference:
             return f"{difference}\n" + "\n".join(small)
-        return "not seen again: " + "".join(traceback.format_exception(error, limit=-3)) + "\n".join(program)
+        return NOT_AGAIN + "".join(traceback.format_exception(error, limit=-3)) + "\n".join(program)
     return ""
 
 
@@ -60,7 +61,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=10, help="differences")
     args = parser.parse_args()
     began = time.monotonic()
-    found = 0
+    found = unstable = 0
     number = args.seed * 1_000_000
     with tempfile.TemporaryDirectory(prefix="natsc-model-") as folder:
         processes = [Process(kind, Path(folder) / kind) for kind in ("natsc", "nats-server")]
@@ -70,8 +71,10 @@ def main() -> int:
                 text = run_batch(programs(peers), number, args.steps, BATCH, args.shrink)
                 number += 1
                 if text:
-                    found += 1
-                    print(f"--- difference {found}, batch {number - 1}\n{text}\n", flush=True)
+                    again = not text.startswith(NOT_AGAIN)
+                    found += again
+                    unstable += not again
+                    print(f"--- difference {found + unstable}, batch {number - 1}\n{text}\n", flush=True)
                     for peer in peers:
                         peer.close()
                         peer.connect()
@@ -79,7 +82,8 @@ def main() -> int:
             for one in (*peers, *processes):
                 one.close()
     took = time.monotonic() - began
-    print(f"seed {args.seed}: {counts['programs']} programs, {counts['steps']} steps, {took:.0f} s, {found} differences")
+    print(f"seed {args.seed}: {counts['programs']} programs, {counts['steps']} steps, {took:.0f} s, "
+          f"{found} differences, {unstable} not seen again")
     return 1 if found else 0
 
 
