@@ -35,6 +35,7 @@ cdef class Consumer(PushingConsumer):
     cdef Py_ssize_t inbox_cap
     cdef uint64_t begin_op              # what must be on disk before it delivers; 0 = not known yet
     cdef bint begun                     # it delivers
+    cdef uint64_t fresh                 # of the messages that are new, those in the filters: see on_subject
     cdef bint stalled                   # the last delivery stopped at max_ack_pending
     cdef uint64_t kick_ns               # when to go on delivering; 0 = not later
     cdef bint replay                    # in the rhythm in which they were stored, until replay_end
@@ -45,6 +46,7 @@ cdef class Consumer(PushingConsumer):
 
     cdef void take_message(self, int kind, match_t* m, msg_t* msg) noexcept
     cdef bint put_letter(self, letter_t* head, const char* reply, const char* body) noexcept
+    cdef bint is_skipped_to(self, uint64_t seq) noexcept
     cdef void read_inbox(self) noexcept
     cdef void read_letter(self, letter_t* letter) noexcept
     cdef void take_ack(self, ack_info_t* info, const char* reply, Py_ssize_t n, const char* body, Py_ssize_t len) noexcept

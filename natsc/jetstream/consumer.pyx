@@ -48,6 +48,7 @@ cdef enum:
     FOUND = 0
     NOTHING = 1
     STALLED = 2                 # max_ack_pending is reached
+    BUSY = 3                    # enough messages were looked at for now
     # next_t.source
     FROM_STREAM = 0
     FROM_SKIP = 1
@@ -57,6 +58,7 @@ cdef enum:
     DONE = 1                    # nothing more for now
     FULL = 2                    # a receiver can't take more now
     MSGS_PER_JOB = 2048
+    SCAN_BUDGET = 16384         # messages that a job looks at to find one in the filters
     BYTES_PER_JOB = 2 << 20
     INBOX_KEEP = 65536          # bytes of an empty inbox that are kept
     ADDRESS_MAX = 900           # bytes of an acknowledgement subject without its numbers
@@ -220,17 +222,22 @@ cdef class Consumer(PushingConsumer):
         if n and answer:
             self.queue_reply(reply, n)
 
+    cdef bint has_filters(self) noexcept:
+        return self.num_filters > 0
+
+    cdef void on_subject(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept:
+        if self.num_filters and seq > self.pending_seq and seq >= self.next_sseq:
+            self.fresh += filters_match(self.filters, self.num_filters, subject, n)
+
     cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept:
-        cdef stored_t m
-        cdef uint64_t seq, n = 0
+        cdef uint64_t seq, n = self.fresh
         cdef bint relevant = self.pending_stale
+        self.fresh = 0
         if self.closed:
             return
-        for seq in range(max(first_seq, self.pending_seq + 1, self.next_sseq), last_seq + 1):
-            if self.num_filters == 0:
+        if self.num_filters == 0:
+            for seq in range(max(first_seq, self.pending_seq + 1, self.next_sseq), last_seq + 1):
                 n += self.stream.store.has(seq)
-            elif not self.pending_stale:
-                n += self.stream.load(seq, &m) and filters_match(self.filters, self.num_filters, m.subject, m.subject_len)
         if not self.pending_stale:
             self.pending += <int64_t>n
         self.pending_seq = max(self.pending_seq, last_seq)
@@ -239,20 +246,31 @@ cdef class Consumer(PushingConsumer):
             if self.active if self.is_push else self.waiting.count > 0:
                 self.wake()
 
-    cdef void on_removed(self, uint64_t seq) noexcept:
+    cdef void on_removed(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept:
         cdef letter_t head
         if self.closed:
             return
-        if self.next_sseq <= seq <= self.pending_seq:
-            if self.num_filters == 0 and not self.skip_count:
-                self.pending -= 1
+        if not self.pending_stale and self.next_sseq <= seq <= self.pending_seq:
+            if self.skip_at < self.skip_count and seq <= self.skip_resume:
+                self.pending -= self.is_skipped_to(seq)
             else:
-                self.pending_stale = True
+                self.pending -= filters_match(self.filters, self.num_filters, subject, n)
         if acks_find(&self.acks, seq) != NULL:
             memset(&head, 0, sizeof(letter_t))
             head.kind = LETTER_REMOVED
             head.ack.sseq = seq
             self.put_letter(&head, NULL, NULL)
+
+    cdef bint is_skipped_to(self, uint64_t seq) noexcept:
+        """Whether seq is in what is left of the list of last messages, which is sorted."""
+        cdef uint64_t low = self.skip_at, high = self.skip_count, middle
+        while low < high:
+            middle = (low + high) >> 1
+            if self.skip[middle] < seq:
+                low = middle + 1
+            else:
+                high = middle
+        return low < self.skip_count and self.skip[low] == seq
 
     cdef int part_in(self, const filter_t* f) noexcept nogil:
         cdef Py_ssize_t i, inside = 0
@@ -415,6 +433,8 @@ cdef class Consumer(PushingConsumer):
         cdef int found = self.next_message(&m, &c)
         if found != FOUND:
             self.stalled = found == STALLED
+            if found == BUSY:
+                self.kick_ns = self.e.now_ns
             return DONE
         memcpy(address, <char*>self.ack_prefix, n)
         n += write_ack_numbers(address + n, c.deliveries, c.seq, self.next_dseq, m.ts_ns, self.count_pending())
@@ -522,7 +542,8 @@ cdef class Consumer(PushingConsumer):
             self.forget(seq)
 
     cdef int next_message(self, stored_t* m, next_t* c) noexcept:
-        """Take the message that is to be delivered next. FOUND, NOTHING or STALLED."""
+        """Take the message that is to be delivered next. FOUND, NOTHING, STALLED or BUSY."""
+        cdef uint64_t resume = 0
         if self.acks.queued and self.next_redelivery(m, c):
             return FOUND
         if self.max_pending and self.acks.pending >= self.max_pending:
@@ -538,7 +559,13 @@ cdef class Consumer(PushingConsumer):
                 c.source = FROM_SKIP
                 return FOUND
         c.source = FROM_STREAM
-        c.seq = self.stream.next_match(self.filters, self.num_filters, self.next_sseq, m)
+        c.seq = 0
+        if (self.num_filters == 0 or self.pending_stale or self.pending > 0
+                or self.pending_seq < self.stream.visible_seq):
+            c.seq = self.stream.scan(self.filters, self.num_filters, self.next_sseq, SCAN_BUDGET, m, &resume)
+            if c.seq == 0 and resume <= self.stream.visible_seq:
+                self.next_sseq = resume         # there may be something further on
+                return BUSY
         if c.seq:
             self.next_sseq = c.seq + 1
             if not self.pending_stale:

@@ -79,6 +79,7 @@ cdef class MsgStore:
     cdef bint get(self, uint64_t seq, stored_t* out) noexcept nogil
     cdef uint64_t next(self, uint64_t seq, const filter_t* filters, Py_ssize_t num_filters, Py_ssize_t budget,
                        stored_t* out, uint64_t* resume) noexcept nogil
+    cdef bint may_change(self) noexcept nogil
     cdef bint remove(self, uint64_t seq) noexcept nogil
     cdef void purge_begin(self, purge_t* p, const char* subject, Py_ssize_t n, uint64_t seq,
                           uint64_t keep) noexcept nogil

@@ -291,10 +291,13 @@ cdef class MsgStore:
                 return found
             seq = found + 1
 
+    cdef bint may_change(self) noexcept nogil:
+        return self.error != STORE_FAILED and self.error != STORE_CLOSED
+
     cdef bint remove(self, uint64_t seq) noexcept nogil:
         """Remove a message. False where it is not there."""
         cdef stored_t m
-        if self.error == STORE_FAILED or self.error == STORE_CLOSED or not self.get(seq, &m):
+        if not self.may_change() or not self.get(seq, &m):
             return False
         self.forget(&m)
         self.erase(seq)

@@ -32,8 +32,11 @@ cdef class StreamConsumer:
 
     # Messages first_seq to last_seq are visible now (some of them may be gone again).
     cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept
-    # The message seq was removed; it was not this consumer's acknowledgement.
-    cdef void on_removed(self, uint64_t seq) noexcept
+    # Before it, for each of them that is there: its subject. Only where a consumer has filters.
+    cdef void on_subject(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept
+    cdef bint has_filters(self) noexcept
+    # The message seq is removed; it was not this consumer's acknowledgement.
+    cdef void on_removed(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept
     # A purge or a jump: many messages went, if some did. Where told, the consumer moves on: up to first_seq there is
     # nothing for it.
     cdef void on_purged(self, uint64_t first_seq, bint told, bint some) noexcept
@@ -86,7 +89,6 @@ cdef class RetainedStream(Visible):
 
     # For consumers. Slices are valid until the job that asked returns, or the store changes. from_seq counts.
     cdef bint load(self, uint64_t seq, stored_t* out) noexcept nogil
-    cdef uint64_t next_match(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, stored_t* out) noexcept nogil
     cdef uint64_t scan(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, Py_ssize_t budget, stored_t* out,
                        uint64_t* resume) noexcept nogil
     cdef uint64_t num_pending(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq) noexcept nogil
@@ -102,6 +104,7 @@ cdef class RetainedStream(Visible):
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept
     cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept
     cdef uint64_t first_in(self, const filter_t* f) noexcept
+    cdef void tell_subjects(self, uint64_t first_seq, uint64_t last_seq) noexcept
     cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept
     cdef void settle(self) noexcept
     cdef void use(self, int64_t more) noexcept

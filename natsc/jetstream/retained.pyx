@@ -18,7 +18,8 @@ from natsc.jetstream.subjectstate cimport (filter_init, filter_t, subject_iter_t
                                            subjects_next)
 
 cdef enum:
-    EXPIRE_BUDGET = 20000       # messages that one step of expiry removes
+    EXPIRE_BUDGET = 2000        # messages that one step of expiry removes
+    MARKERS_BUDGET = 100        # ... where each may leave a marker
     SCAN_BUDGET = 0x7FFFFFFF
 
 
@@ -26,7 +27,13 @@ cdef class StreamConsumer:
     cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept:
         pass
 
-    cdef void on_removed(self, uint64_t seq) noexcept:
+    cdef void on_subject(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept:
+        pass
+
+    cdef bint has_filters(self) noexcept:
+        return False
+
+    cdef void on_removed(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept:
         pass
 
     cdef void on_purged(self, uint64_t first_seq, bint told, bint some) noexcept:
@@ -98,12 +105,15 @@ cdef class RetainedStream(Visible):
     cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept:
         """Remove a message; consumers but one hear of it. False where it isn't there."""
         cdef StreamConsumer c
+        cdef stored_t m
         self.outbox.touch()
-        if not self.store.remove(seq):
+        if not self.store.may_change() or not self.store.get(seq, &m):
             return False
         for c in self.consumers:
             if c is not but:
-                c.on_removed(seq)
+                c.on_removed(seq, m.subject, m.subject_len)
+        self.store.forget(&m)
+        self.store.erase(seq)
         return True
 
     def tell_purged(self, bytes subject=b"", bint some=True) -> None:
@@ -170,7 +180,7 @@ cdef class RetainedStream(Visible):
 
     def expire(self, int64_t now_ns) -> bool:
         """Remove what is too old, a bounded number of messages. False where there may be more."""
-        cdef int left = EXPIRE_BUDGET
+        cdef int left = MARKERS_BUDGET if self.markers else EXPIRE_BUDGET
         cdef int64_t first = 0
         cdef uint64_t seq
         while left and self.ttls.count and self.ttls.items[0].when_ns <= now_ns:
@@ -239,19 +249,11 @@ cdef class RetainedStream(Visible):
         self.outbox.touch()
         return self.store.get(seq, out)
 
-    cdef uint64_t next_match(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, stored_t* out) noexcept nogil:
-        """The first visible message from from_seq on that is in one of the filters (n 0: any), loaded; 0 = none.
-
-        With wildcards this may look at many messages: scan does it in steps.
-        """
-        cdef uint64_t resume = 0
-        return self.scan(filters, n, from_seq, SCAN_BUDGET, out, &resume)
-
     cdef uint64_t scan(self, const filter_t* filters, Py_ssize_t n, uint64_t from_seq, Py_ssize_t budget, stored_t* out,
                        uint64_t* resume) noexcept nogil:
-        """next_match that looks at no more than budget messages.
+        """The first visible message from from_seq on that is in one of the filters (n 0: any), loaded; 0 = none.
 
-        resume: where to go on. With 0 it is above visible_seq where there is nothing more, else where the budget ended.
+        It looks at no more than budget messages. resume: where to go on. With 0 it is above visible_seq where there is nothing more, else where the budget ended.
         """
         cdef uint64_t found
         if from_seq > self.visible_seq:
@@ -346,8 +348,26 @@ cdef class RetainedStream(Visible):
         if self.closed or last_seq < first:
             return
         self.visible_seq = last_seq
+        self.tell_subjects(first, last_seq)
         for c in self.consumers:
             c.on_new(first, last_seq)
+
+    cdef void tell_subjects(self, uint64_t first_seq, uint64_t last_seq) noexcept:
+        """Tell consumers that have filters what is new: each message is looked up once for all of them."""
+        cdef StreamConsumer c
+        cdef stored_t m
+        cdef uint64_t seq
+        cdef bint some = False
+        for c in self.consumers:
+            if c.has_filters():
+                some = True
+                break
+        if not some:
+            return
+        for seq in range(first_seq, last_seq + 1):
+            if self.load(seq, &m):
+                for c in self.consumers:
+                    c.on_subject(seq, m.subject, m.subject_len)
 
     # For Python.
 
