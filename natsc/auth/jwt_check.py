@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Report = Callable[[str], None]
 
 INFO_MAX = 8 * 1024
+COMPARISONS_MAX = 1_000_000  # of subjects of one account with each other: about a second
 
 
 class Issue:
@@ -267,7 +268,7 @@ def _exports(exports: Iterable[jwt.Export], issues: Issues) -> None:
 
 
 def _overlaps(kind: str, subjects: list[str], issues: Issues) -> None:
-    """Subjects that a wildcard one exports already; the number of exports is bounded by the token's size alone."""
+    """Subjects that a wildcard one exports already."""
     plain, wild = set(), []
     for subject in subjects:
         if has_wildcards(subject):
@@ -276,6 +277,9 @@ def _overlaps(kind: str, subjects: list[str], issues: Issues) -> None:
             issues.error(f"{kind} export subject {quote(subject)} already exports {quote(subject)}")
         else:
             plain.add(subject)
+    if len(wild) * len(subjects) > COMPARISONS_MAX:
+        issues.error(f"too many {kind} exports with wildcards to compare")
+        return
     for index, outer in enumerate(wild):
         inner = next((s for i, s in enumerate(wild) if i != index and contains(outer, s)), None)
         inner = inner or next((s for s in plain if contains(outer, s)), None)
@@ -330,10 +334,15 @@ def _token_position(export: jwt.Export, issues: Issues) -> None:
 
 def _imports(claims: jwt.AccountClaims, issues: Issues) -> None:
     services: dict[str, list[str]] = {}
+    compared = 0
     for entry in claims.nats.imports:
         if entry.type == "service":
             subject = entry.to or _without_references(entry.local_subject) or entry.subject
             known = services.setdefault(entry.account, [])
+            compared += len(known)
+            if compared > COMPARISONS_MAX:
+                issues.error("too many service imports to compare")
+                return
             for other in known:
                 if contains(other, subject) or contains(subject, other):
                     both = f"{quote(subject)} and {quote(other)} in same account {quote(entry.account)}"

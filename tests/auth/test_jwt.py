@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 
 import pytest
 
@@ -219,6 +220,16 @@ def test_an_activation_for_somebody_else() -> None:
     assert errors(imports=[{**entry, "token": token, "subject": "b"}]) == [
         'activation token import subject "a" doesn\'t match import "b"'
     ]
+
+
+def test_what_is_compared_with_each_other_is_bounded() -> None:
+    exports = [{"subject": f"a{number}.*", "type": "service"} for number in range(5000)]
+    imports = [{"subject": f"a{number}", "type": "service", "account": str(OTHER)} for number in range(5000)]
+    began = time.process_time()
+    assert errors(exports=exports) == ["too many service exports with wildcards to compare"]
+    assert errors(imports=imports) == ["too many service imports to compare"]
+    assert errors(exports=[{"subject": f"a{number}", "type": "stream"} for number in range(5000)]) == []
+    assert time.process_time() - began < 10
 
 
 # CVE-2020-26521: claims full of nothing
