@@ -429,6 +429,8 @@ def what_a_stream_does_with_sourced_messages(talk: Talk) -> None:
     for name in names:
         until(talk, name, lambda info: info["sources"][0]["active"] != -1)
     publish(talk, "DA.a", "one", Nats_TTL="1h")
+    for name in names:
+        until_last(talk, name, 1)  # before it is rolled up
     publish(talk, "DA.a", "two", Nats_Rollup="sub", A="b")
     publish(talk, "DA.b", "three")
     for name in names:
