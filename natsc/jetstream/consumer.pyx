@@ -252,7 +252,7 @@ cdef class Consumer(PushingConsumer):
             return
         if not self.pending_stale and self.next_sseq <= seq <= self.pending_seq:
             if self.skip_at < self.skip_count and seq <= self.skip_resume:
-                self.pending -= self.is_skipped_to(seq)
+                self.pending -= self.is_skipped_to(seq) and filters_match(self.filters, self.num_filters, subject, n)
             else:
                 self.pending -= filters_match(self.filters, self.num_filters, subject, n)
         if acks_find(&self.acks, seq) != NULL:
@@ -554,7 +554,8 @@ cdef class Consumer(PushingConsumer):
             c.seq = self.skip[self.skip_at]
             self.skip_at += 1
             self.next_sseq = self.skip_resume + 1 if self.skip_at == self.skip_count else c.seq + 1
-            if self.stream.load(c.seq, m):      # what has gone isn't counted any more
+            # What has gone, or isn't wanted any more, isn't counted either.
+            if self.stream.load(c.seq, m) and filters_match(self.filters, self.num_filters, m.subject, m.subject_len):
                 self.pending -= 1
                 c.source = FROM_SKIP
                 return FOUND

@@ -15,6 +15,8 @@ from natsc.engine.sublist cimport cache_lookup
 from natsc.engine.types cimport match_t
 from natsc.jetstream.consumer_acks cimport AckingConsumer
 from natsc.jetstream.delivery cimport STATUS_MAX, write_heartbeat, write_status
+from natsc.jetstream.layout cimport stored_t
+from natsc.jetstream.subjectstate cimport filters_match
 from natsc.jetstream.waiting cimport (PULL_OK, pull_parse, pull_t, wait_id, wait_new, wait_t, waitq_add, waitq_add_sorted,
                                       waitq_free, waitq_remove, waitq_take_head)
 
@@ -34,12 +36,14 @@ cdef class PullingConsumer(AckingConsumer):
     cdef uint64_t count_pending(self) noexcept:
         """How many messages are still to be delivered for the first time."""
         cdef uint64_t i
+        cdef stored_t m
         if self.pending_stale:
             self.pending_stale = False
             if self.skip_at < self.skip_count:
                 self.pending = <int64_t>self.stream.num_pending(self.filters, self.num_filters, self.skip_resume + 1)
                 for i in range(self.skip_at, self.skip_count):
-                    self.pending += self.stream.store.has(self.skip[i])
+                    self.pending += self.stream.store.get(self.skip[i], &m) and filters_match(
+                        self.filters, self.num_filters, m.subject, m.subject_len)
             else:
                 self.pending = <int64_t>self.stream.num_pending(self.filters, self.num_filters, self.next_sseq)
             self.pending_seq = max(self.stream.last_seq(), self.next_sseq - 1)

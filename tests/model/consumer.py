@@ -63,7 +63,8 @@ class Consumer:
         return self.policy == "all" and seq > self.floor
 
     def num_pending(self) -> int:
-        return len(self.skip) + sum(self.wants(m.subject) for s, m in self.stream.messages.items() if s >= self.resume)
+        skipped = sum(self.wants(self.stream.messages[s].subject) for s in self.skip)
+        return skipped + sum(self.wants(m.subject) for s, m in self.stream.messages.items() if s >= self.resume)
 
     @property
     def resume(self) -> int:
@@ -219,6 +220,8 @@ class Consumer:
         if 0 < self.max_pending <= len(self.pending):
             self.stalled = True
             return None
+        while self.skip and not self.wants(self.stream.messages[self.skip[0]].subject):
+            self.skip_one(self.skip[0])
         if self.skip:
             return self.stream.messages[self.skip[0]], 1
         for seq in sorted(self.stream.messages):
