@@ -371,9 +371,10 @@ class ClaimAccounts:
 
     def reload(self) -> None:
         """The configuration was read again: its JWTs count, and accounts that are in no memory any more are gone."""
-        resolver = self.resolver
-        if resolver is None:
+        resolver, opts = self.resolver, self.server.options.account_resolver
+        if resolver is None or opts is None:
             return
+        resolver.opts = opts  # a URL may be another one
         resolver.preload(self.server.options.resolver_preloads)
         if resolver.remote:
             resolver.reload()

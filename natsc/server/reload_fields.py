@@ -219,6 +219,10 @@ def _concurrent_ios(old: Options, new: Options) -> list[str]:
 def _resolver(old: Options, new: Options) -> list[str]:
     if (old.account_resolver is None) != (new.account_resolver is None):
         raise ReloadError("config reload does not support moving to or from an account resolver")
+    before, after = old.account_resolver, new.account_resolver
+    if before is not None and after is not None and (before.kind != "URL" or after.kind != "URL"):
+        shown = f"old={before.kind} {before.dir}, new={after.kind} {after.dir}"
+        raise ReloadError(f"config reload not supported for AccountResolver: {shown}")
     return ["Reloaded: accounts"]
 
 

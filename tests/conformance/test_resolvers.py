@@ -489,6 +489,13 @@ class TestURL:
         assert f'could not fetch <"{url}">' in "\n".join(server.log)
         accounts.__init__()
 
+    def test_another_one_after_a_reload(self, start, dial, accounts):
+        server = start(self.config(accounts.url))
+        accounts.tokens[str(ACCOUNT)] = account_jwt(ACCOUNT, OPERATOR)
+        server.reload(self.config(accounts.url.replace("accounts", "others")))
+        assert login(dial, server).flush() == []
+        assert f"/jwt/v1/others/{ACCOUNT}" in accounts.asked
+
     def test_over_tls(self, start, dial, certificates):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates.path("server"), certificates.key_path("server"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from natsc.server import claims as claims_module
+from natsc.server.reload import ReloadError
 from natsc.server.resolvers import Resolver
 from tests.jwts import Key, account_jwt, operator_jwt, user_jwt
 
@@ -109,6 +111,14 @@ class TestExpiry:
         peer.client.close(1)
         made.server.engine.end_turn()
         assert timer.callback is None
+
+
+class TestReload:
+    def test_another_resolver(self, bench: Any, tmp_path: Path) -> None:
+        made = bench(config())
+        with pytest.raises(ReloadError, match="config reload not supported for AccountResolver: old=MEM , new=FULL"):
+            made.reload(config().replace("MEMORY", f'{{type: full, dir: "{tmp_path}"}}'))
+        assert login(made, user_jwt(USER, ACCOUNT)).reason == ""
 
 
 class TestFetch:
