@@ -206,6 +206,20 @@ cdef Py_ssize_t put_info(client_t* src, service_t* s, char* out) noexcept nogil:
     return put(o, b"}", 1) - out
 
 
+cdef Py_ssize_t put_reply(msg_t* msg, char* info, Py_ssize_t n) noexcept nogil:
+    """Add the reply subject that the requester gave, where it says what the message is: of a fast batch."""
+    cdef char* o = info + n - 1
+    cdef Py_ssize_t i
+    if msg.reply_len < 5 or memcmp(msg.reply + msg.reply_len - 4, b".$FI", 4) != 0:
+        return n
+    for i in range(msg.reply_len):
+        if msg.reply[i] < 32 or msg.reply[i] == 34 or msg.reply[i] == 92:
+            return n        # JSON would have to escape it
+    o = put(o, b',"reply":"', 10)
+    o = put(o, msg.reply, msg.reply_len)
+    return put(o, b'"}', 2) - info
+
+
 cdef Py_ssize_t copy_headers(const char* hdr, Py_ssize_t n, char* out) noexcept nogil:
     """Header lines without the one that tells who asks, and without the empty line at the end."""
     cdef char* o = out
@@ -316,6 +330,7 @@ cdef void run_request(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
     cdef char* info
     cdef Py_ssize_t cap = s.account.json_name_len + REQUESTER_SIZE
     cdef Py_ssize_t n = 0
+    cdef Py_ssize_t room = 0
     cdef bint answered = f.msg.reply != NULL and not (f.msg.reply_len >= 8 and memcmp(f.msg.reply, b"$JS.ACK.", 8) == 0)
     out.subject = f.msg.subject
     out.subject_len = f.msg.subject_len
@@ -328,7 +343,9 @@ cdef void run_request(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
         out.subject_len = s.to_len
     if src != NULL and src.account != NULL:
         cap += src.account.json_name_len
-    info = <char*>malloc(cap)
+    if answered:
+        room = f.msg.reply_len + 16
+    info = <char*>malloc(cap + room)
     if answered and info != NULL:
         r = response_new(e, s, s.account, s.dest, &f.msg)
     if info == NULL or (answered and r == NULL):
@@ -339,6 +356,8 @@ cdef void run_request(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
         n = hook_requester(e, src, s.handle, info, cap)
     if n == 0:
         n = put_info(src, s, info)
+    if answered:
+        n = put_reply(&f.msg, info, n)
     if s.sampling >= 0:
         measure(e, src, s, r, &f.msg)
     data = compose_request(src, s, &f.msg, info, n, r, &out)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from natsc.jetstream.api import PREFIX
 from natsc.jetstream.api_request import header_block
+from tests.jetstream.client import Client
 
 from .harness import Server
 from .talk import Talk, both_say_the_same, start_both
@@ -336,6 +339,29 @@ def test_fast_batches(number: int, servers: list[Server]) -> None:
         talk.api("STREAM.INFO.F")
 
     both_say_the_same(servers, run, number)
+
+
+ACCOUNTS = """server_name: srv
+jetstream {{ store_dir: "{}" }}
+accounts {{
+    A {{ jetstream: enabled, users: [ {{ user: a, password: p }} ], exports: [ {{ service: "F.a" }} ] }}
+    B {{ users: [ {{ user: b, password: p }} ], imports: [ {{ service: {{ subject: "F.a", account: A }} }} ] }}
+}}
+"""
+
+
+def test_over_an_import(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The reply subject that the stream sees is another one than the publisher's."""
+    answers = []
+    for server in (running := start_both(tmp_path_factory, ACCOUNTS)).__next__():
+        with Client(server.port, "a") as owner, Client(server.port, "b") as client:
+            body = json.dumps({"name": "F", "subjects": ["F.>"], **ON}).encode()
+            owner.request(f"{PREFIX}STREAM.CREATE.F", body)
+            client.subscribe("reply.>")
+            client.write(b"PUB F.a reply.one.10.fail.1.2.$FI 1\r\nx\r\nPUB F.a reply.one 1\r\nx\r\n")
+            answers.append([client.answer(), client.answer()])
+    running.close()
+    assert answers[0] == answers[1]
 
 
 LIMITS = "{ max_inflight_per_stream: 2, max_inflight_total: 3, max_msgs: 3, timeout: 1s }"
