@@ -233,7 +233,7 @@ class JetStream:
             if relaxed:
                 self.server.log.warn(
                     "JetStream syncs its store at intervals: "
-                    "what was acknowledged since the last time is lost in a power failure"
+                    "what was acknowledged since the last time is lost in a power failure, and the store may be damaged"
                 )
         return self.store
 

@@ -69,6 +69,12 @@ class Pulling(Scenario):
     def on_message(self, seq: int, reply: bytes, payload: bytes) -> None:
         raise NotImplementedError
 
+    def again(self, what: str) -> None:
+        """Something was delivered that was confirmed."""
+        self.redelivered_confirmed += 1
+        if self.strict:
+            raise Lost(what)
+
     def info(self, wire: Wire) -> dict[str, Any]:
         found = wire.api(f"CONSUMER.INFO.{self.stream}.{self.consumer}")
         need("error" not in found, f"consumer {self.consumer} is gone: {found.get('error')}")
@@ -102,8 +108,7 @@ class Explicit(Pulling):
         known = self.bulk.seq_of[number] or self.bulk.found[number]
         need(known in (0, seq), f"message {number} of {known} was delivered as {seq}")
         if self.done[seq]:
-            self.redelivered_confirmed += 1
-            raise Lost(f"message {seq}, whose acknowledgement was confirmed, was delivered again: {reply!r}")
+            self.again(f"message {seq}, whose acknowledgement was confirmed, was delivered again: {reply!r}")
         self.delivered.set(seq)
         chance = self.rng.random()
         if chance < 0.7:
@@ -166,8 +171,7 @@ class UpTo(Pulling):
     def on_message(self, seq: int, reply: bytes, payload: bytes) -> None:
         number_of(payload)
         if seq <= self.floor:
-            self.redelivered_confirmed += 1
-            raise Lost(f"message {seq} was delivered again, all up to {self.floor} are confirmed")
+            self.again(f"message {seq} was delivered again, all up to {self.floor} are confirmed")
         if self.rng.random() < 0.02:
             self.wire.ask(reply, b"+ACK", partial(self.on_confirmed, seq))
 
@@ -216,8 +220,7 @@ class WorkQueue(Pulling):
         number = number_of(payload)
         need(number <= self.sent, f"message {number} was never sent")
         if self.done[number]:
-            self.redelivered_confirmed += 1
-            raise Lost(f"work {number}, whose acknowledgement was confirmed, was delivered again: {reply!r}")
+            self.again(f"work {number}, whose acknowledgement was confirmed, was delivered again: {reply!r}")
         chance = self.rng.random()
         if chance < 0.9:
             self.finished.add(number)
@@ -301,8 +304,7 @@ class Interested(Pulling):
     def on_message(self, seq: int, reply: bytes, payload: bytes) -> None:
         number_of(payload)
         if self.done[seq]:
-            self.redelivered_confirmed += 1
-            raise Lost(f"{self.consumer}: message {seq}, whose acknowledgement was confirmed, was delivered again")
+            self.again(f"{self.consumer}: message {seq}, whose acknowledgement was confirmed, was delivered again")
         chance = self.rng.random()
         if chance < 0.9:
             self.sent_ack.set(seq)
