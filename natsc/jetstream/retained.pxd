@@ -81,6 +81,7 @@ cdef class RetainedStream(Visible):
     cdef dedupe_t dedupe
     cdef heap_t ttls                        # when messages with a TTL expire
     cdef bint expiry_armed
+    cdef readonly uint64_t sweep_at         # where drop_unneeded goes on; 0 = it has nothing to do
     cdef bint markers                       # where a subject's last message expires a marker takes its place
     cdef uint64_t age_floor                 # messages below never expire (TTL "never")
     cdef Usage account_usage

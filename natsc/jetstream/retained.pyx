@@ -19,6 +19,7 @@ from natsc.jetstream.subjectstate cimport (filter_init, filter_t, subject_iter_t
 
 cdef enum:
     EXPIRE_BUDGET = 2000        # messages that one step of expiry removes
+    SWEEP_BUDGET = 4096         # messages that one step of a sweep looks at
     MARKERS_BUDGET = 100        # ... where each may leave a marker
     SCAN_BUDGET = 0x7FFFFFFF
 
@@ -292,19 +293,35 @@ cdef class RetainedStream(Visible):
                     self.settle()
 
     def drop_unneeded(self) -> None:
-        """Interest retention: remove what no consumer needs."""
-        cdef uint64_t seq = self.store.first_seq
-        cdef uint64_t resume = 0
+        """Interest retention: remove what no consumer needs, much of it in later turns."""
+        cdef bint under_way = self.sweep_at > 0
+        self.sweep_at = max(self.store.first_seq, <uint64_t>1)
+        if not under_way:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Go on with drop_unneeded."""
+        cdef uint64_t resume = 0, seq = self.sweep_at
+        cdef Py_ssize_t left = SWEEP_BUDGET
         cdef stored_t m
+        if self.closed:
+            return
         self.outbox.touch()
-        while self.store.msgs:
+        while seq and left and self.store.msgs:
             seq = self.store.next(seq, NULL, 0, SCAN_BUDGET, &m, &resume)
             if seq == 0:
                 break
             if not self.is_needed(seq, None):
                 self.remove_seq(seq, None)
             seq += 1
+            left -= 1
+        self.sweep_at = seq if self.store.msgs else 0
         self.settle()
+        if self.sweep_at:
+            self.sweep_later()
+
+    def sweep_later(self) -> None:
+        """Have sweep called in the next turn. See natsc/jetstream/streams.py."""
 
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept:
         cdef StreamConsumer c

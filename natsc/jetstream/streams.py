@@ -377,6 +377,13 @@ class ManagedStream(Stream):
         self.arm_timer()
         self.owner.engine.end_turn()
 
+    def sweep_later(self) -> None:
+        self.owner.clock.call_later(0, self._sweep)
+
+    def _sweep(self) -> None:
+        self.sweep()
+        self.owner.engine.end_turn()
+
     # Consumers
 
     def consumers(self) -> list[Any]:

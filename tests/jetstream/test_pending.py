@@ -147,3 +147,21 @@ def test_nobody_left_that_is_interested() -> None:
     js.end_turn()
     assert stream.store.state_dict()["msgs"] == 0
     assert stream.store.state_dict()["first_seq"] == 2
+
+
+def test_what_is_needed_no_more_goes_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    js = JsWorld()
+    stream = js.stream("I", "i.>", retention="interest")
+    js.consumer("I", "ALL")
+    js.consumer("I", "B", filter_subject="i.b")
+    js.say(b"PUB i.a 0\r\n\r\n" * 10_000)
+    js.publish("i.b")
+    later: list[None] = []
+    monkeypatch.setattr(stream, "sweep_later", lambda: later.append(None))
+    stream.consumer("ALL").delete()
+    assert stream.store.state_dict()["msgs"] > 1
+    while later:
+        later.pop()
+        stream.sweep()
+        js.end_turn()
+    assert stream.store.state_dict()["msgs"] == 1
