@@ -89,7 +89,7 @@ class WebSocketListener(ClientListener):
         """Sends INFO as it is for this door."""
         server = self.server
         secure = self.tls_context is not None
-        fields = {
+        fields: dict[str, Any] = {
             "host": self.options.host, "port": self.port, "tls_required": secure, "tls_available": secure,
             "connect_urls": None, "auth_required": server.auth.auth_required_in_info or self.auth is not None,
             "nonce": (client.nonce or b"").decode(),

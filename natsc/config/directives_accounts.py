@@ -64,11 +64,10 @@ def _parse_accounts(last: Last, block: Any, opts: Options, report: Report) -> No
             else:
                 _account(last, name, fields, names, links, opts, report)
     last.token = token
-    if links.exports or links.imports:
-        if not report.errors:
-            from natsc.config.account_links import tie
+    if (links.exports or links.imports) and not report.errors:
+        from natsc.config.account_links import tie
 
-            tie(token, links.exports, links.imports, opts, report)
+        tie(token, links.exports, links.imports, opts, report)
 
 
 def _account_names(last: Last, entries: list[Any], opts: Options, report: Report) -> None:

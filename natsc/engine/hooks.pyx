@@ -76,7 +76,7 @@ cdef Py_ssize_t hook_requester(engine_t* e, client_t* c, PyObject* service, char
 
 cdef PyObject* hook_service_begins(engine_t* e, client_t* c, PyObject* service, const char* hdr, Py_ssize_t n,
                                    bint drawn, bint answered) noexcept with gil:
-    """A request whose latency may be told (drawn: will be). Returns what hook_service_ends is to get (a new reference), NULL for nothing."""
+    """A request whose latency may be told (drawn: will be). What hook_service_ends is to get (a new reference), or NULL."""
     cdef object requester = <object>c.handle if c != NULL and c.handle != NULL else None
     cdef object measured = (<object>e.hooks).on_service_begins(requester, <object>service, as_bytes(hdr, n), drawn, answered)
     if measured is None:

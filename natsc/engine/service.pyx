@@ -13,9 +13,9 @@ Invariants
 3. A request with a reply subject of JetStream's acknowledgements keeps it.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
 from cpython.ref cimport PyObject, Py_XDECREF
 

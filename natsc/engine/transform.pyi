@@ -1,5 +1,6 @@
 """Types of natsc/engine/transform.pyx, where everything is described."""
 
+from collections.abc import Sequence
 from typing import Any
 
 class Transform:
@@ -11,4 +12,4 @@ class Transform:
     def apply(self, subject: bytes) -> bytes | None: ...
 
 class Mappings:
-    def __init__(self, mappings: list[tuple[str, list[tuple[int, Transform]]]]) -> None: ...
+    def __init__(self, mappings: Sequence[tuple[str, Sequence[tuple[int, Transform]]]]) -> None: ...

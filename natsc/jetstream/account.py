@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
-from natsc.jetstream.names import MEMORY, random_name, raw, short_hash
+from natsc.jetstream.names import FILE, MEMORY, random_name, raw, short_hash
 from natsc.jetstream.quota import AccountLimits
 from natsc.jetstream.retained import Usage
 
@@ -52,7 +53,7 @@ class AccountJetStream:
 
     @property
     def server_name(self) -> str:
-        return self.service.server.server_name
+        return self.service.server.server_name  # type: ignore[no-any-return]
 
     @property
     def domain(self) -> str:
@@ -64,7 +65,7 @@ class AccountJetStream:
 
     @property
     def max_pending(self) -> int:
-        return self.service.server.options.max_pending
+        return self.service.server.options.max_pending  # type: ignore[no-any-return]
 
     @property
     def server_limits(self) -> Any:
@@ -84,7 +85,7 @@ class AccountJetStream:
         return self.service.reserved(in_memory=False)
 
     def now(self) -> int:
-        return self.clock.wall_ns()
+        return self.clock.wall_ns()  # type: ignore[no-any-return]
 
     # Streams
 

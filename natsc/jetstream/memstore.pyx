@@ -1,6 +1,6 @@
 """A stream's messages in memory: records as on disk, one allocation each, found through pages of pointers."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memmove
 

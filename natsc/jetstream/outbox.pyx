@@ -22,7 +22,7 @@ from natsc.engine.deliver cimport job_post
 from natsc.engine.types cimport account_t, engine_t, msg_t
 from natsc.jetstream.failpoint cimport FAIL_RELEASE_BEGIN, FAIL_RELEASE_END, failpoint
 from natsc.jetstream.store cimport Store
-from natsc.jetstream.worker cimport worker_durable, worker_failed, worker_t
+from natsc.jetstream.worker cimport worker_durable, worker_failed
 
 cdef extern from "time.h" nogil:
     ctypedef int clockid_t

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from natsc.jetstream.service import JetStream
-    from natsc.jetstream.streams import ManagedStream
 
     R = TypeVar("R", bound=Record)
 

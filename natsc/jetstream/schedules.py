@@ -255,7 +255,7 @@ class Schedules:
 
     @property
     def _is_kept(self) -> bool:
-        return self.stream.config.storage == FILE
+        return bool(self.stream.config.storage == FILE)
 
     def close(self) -> None:
         if self._timer is not None:

@@ -154,7 +154,8 @@ class JetStream:
 
         def listen(space: bytes, below: bytes) -> Client:
             declined = tuple(space + one for one in _OF_OTHERS)
-            return self.engine.subscribe(backend.account, space + below, answer, declined=declined)
+            door: Client = self.engine.subscribe(backend.account, space + below, answer, declined=declined)
+            return door
 
         doors = [listen(b"$JS.API.", b">")]
         if self.domain:

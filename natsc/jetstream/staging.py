@@ -95,7 +95,7 @@ class Staging:
         return self._learn_from == 0
 
     def commit(self) -> ManagedStream:
-        """All is there and learnt: the stream works from now on. Raises ApiError, StoreError; abort() is the caller's then."""
+        """The stream works from now on. Raises ApiError, StoreError; the caller then has to call abort()."""
         stream, owner, now = self.stream, self.owner, self.owner.now()
         self._check_subjects()
         if self.created:

@@ -13,10 +13,9 @@ Invariants
 What is kept and for how long: natsc/jetstream/retained.pyx.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
-from natsc._core cimport Client, Engine
 from natsc.engine.account cimport SUB_ADDED, Account, add_sub, remove_all_subs
 from natsc.engine.client cimport detach
 from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t
@@ -27,7 +26,7 @@ from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.msgstore cimport MsgStore
 from natsc.jetstream.outbox cimport Outbox, put_number
 from natsc.jetstream.retained cimport RETAIN_INTEREST, RETAIN_LIMITS, RETAIN_WORK_QUEUE, RetainedStream, StreamConsumer, Usage
-from natsc.jetstream.subjectstate cimport filter_init, filter_t, subject_t, subjects_find
+from natsc.jetstream.subjectstate cimport subject_t, subjects_find
 
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
 

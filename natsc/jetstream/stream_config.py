@@ -298,8 +298,8 @@ class StreamState(Record):
 
 
 class SourceInfo:
-    """How a mirror or a source is doing. `lag` in messages; `active` ns since it was last heard of, -1 for never; `seq`:
-    the last sequence of a source that was seen; `error`: as JSON, why there is nothing to read.
+    """How a mirror or a source is doing. `lag` in messages; `active` ns since it was last heard of, -1 for never;
+    `seq`: the last sequence of a source that was seen; `error`: as JSON, why there is nothing to read.
 
     `without_filter`: its filter subject isn't told.
     """

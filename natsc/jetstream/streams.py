@@ -151,8 +151,7 @@ class ManagedStream(Stream):
     def delete(self) -> None:
         consumers_told_deleted(self)
         for name in self.by_name:
-            subject, payload = advisories.consumer_action(self.owner, self.name, name, advisories.DELETE)
-            self.owner.announce(lambda event=(subject, payload): event)
+            self._tell_of_consumer(name, advisories.DELETE)
         self.by_name.clear()
         if self.sourcing is not None:
             self.sourcing.end(deleted=True)
@@ -196,6 +195,7 @@ class ManagedStream(Stream):
 
     def ingest_special(self, subject: bytes, headers: bytes, body: bytes, reply: bytes) -> None:
         from natsc.jetstream import rare
+        from natsc.jetstream.api_request import header
 
         part_of = rare.fast_batch(headers, reply)
         if part_of:
@@ -205,7 +205,7 @@ class ManagedStream(Stream):
                 self._fast = FastBatches(self)
             self._fast.take((subject, headers, body), reply, part_of)
             return
-        batch_id = rare.header(headers, "Nats-Batch-Id") if headers else None
+        batch_id = header(headers, "Nats-Batch-Id") if headers else None
         if batch_id:
             if self._batches is None:
                 from natsc.jetstream.batch import Batches
@@ -356,7 +356,7 @@ class ManagedStream(Stream):
         """The last sequence on subjects in a filter, 0 for none."""
         self.outbox.end_soon()
         if not has_wildcard(text(filter)):
-            return self.store.last_at_most(filter, self.store.last_seq)
+            return int(self.store.last_at_most(filter, self.store.last_seq))
         return max((last for _, last, _ in self.store.subjects_state(filter).values()), default=0)
 
     # Age
@@ -397,7 +397,7 @@ class ManagedStream(Stream):
         consumer = self.open_consumer(name, config, created)
         self.save_consumer(consumer)
         if self.owner.stream(self.name) is self:  # while it is restored, nobody hears of it
-            self.owner.announce(lambda: advisories.consumer_action(self.owner, self.name, name, advisories.CREATE))
+            self._tell_of_consumer(name, advisories.CREATE)
         return consumer
 
     def open_consumer(self, name: str, config: ConsumerConfig, created: int) -> Any:
@@ -424,8 +424,10 @@ class ManagedStream(Stream):
             failpoint("consumer.deleted")
             self.store.consumer_delete_bytes(CONSUMER_KEY + raw(consumer.name))
             self.outbox.end_soon()
-        name = consumer.name
-        self.owner.announce(lambda: advisories.consumer_action(self.owner, self.name, name, advisories.DELETE))
+        self._tell_of_consumer(consumer.name, advisories.DELETE)
+
+    def _tell_of_consumer(self, name: str, action: str) -> None:
+        self.owner.announce(lambda: advisories.consumer_action(self.owner, self.name, name, action))
 
     # What is asked about messages
 
@@ -518,11 +520,11 @@ class ManagedStream(Stream):
 
     def seq_from_time(self, time: int) -> int:
         self.outbox.end_soon()
-        return self.store.from_time(wrap_int64(time))
+        return int(self.store.from_time(wrap_int64(time)))
 
     def num_pending(self, seq: int, filter: str) -> int:
         self.outbox.end_soon()
-        return self.store.pending(seq, (raw(filter),) if filter else ())
+        return int(self.store.pending(seq, (raw(filter),) if filter else ()))
 
     def snapshot(self, request: Any, client: dict[str, Any] | None) -> StreamState:
         from natsc.jetstream.snapshot import Snapshot

@@ -32,7 +32,7 @@ cdef struct subjects_t:
     uint32_t num_blocks
     uint32_t cap_blocks
     uint64_t seed
-    uint64_t free_lists[65] # by an entry's size in units, unit + 1; [0] for all longer ones
+    uint64_t free_lists[65]    # by an entry's size in units, unit + 1; [0] for all longer ones
 
 # A filter: NULL or ">" match everything.
 cdef struct filter_t:

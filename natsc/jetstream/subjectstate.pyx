@@ -148,8 +148,8 @@ cdef uint32_t take_free(subjects_t* t, uint32_t units) noexcept nogil:
     """A dead entry of exactly that size, off its list; NO_UNIT where there is none. Long ones share list 0."""
     cdef uint64_t* link = &t.free_lists[units if units < FREE_LISTS else 0]
     cdef uint64_t unit
-    cdef int i
-    for i in range(64):
+    cdef int _i
+    for _i in range(64):
         unit = link[0]
         if unit == 0:
             break

@@ -15,8 +15,10 @@ CONFIG = """
             users [{user: a, password: "p"}, {user: a2, password: "p"}]
             exports [
                 {stream: "news.>"}, {stream: "pair.*.*"}, {stream: "one"}, {stream: "deep.*.x"}
-                {service: "add.*"}, {service: "many", response_type: stream}, {service: "chunks", response_type: chunked}
-                {service: "info"}, {service: "swap.*.*"}, {service: "quick", response_threshold: 100ms, latency: {sampling: 100, subject: "latency.quick"}}
+                {service: "add.*"}, {service: "many", response_type: stream}
+                {service: "chunks", response_type: chunked}
+                {service: "info"}, {service: "swap.*.*"}
+                {service: "quick", response_threshold: 100ms, latency: {sampling: 100, subject: "latency.quick"}}
                 {service: "measured", latency: {sampling: 100, subject: "latency.measured"}}
                 {service: "asked", latency: {sampling: headers, subject: "latency.asked"}}
                 {service: "mapped"}

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from natsc.jetstream.failpoint import VARIABLE
-
 from tests.conformance.harness import Server
 
 from .consuming import all_scenarios

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from natsc.jetstream.failpoint import VARIABLE
-
 from tests.conformance.harness import Server
 
 from .kills import Kills

@@ -12,8 +12,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from natsc.jetstream.failpoint import VARIABLE, parse
 
+from natsc.jetstream.failpoint import VARIABLE, parse
 from tests.conformance.harness import Server
 
 from .kills import FAILPOINTS, Kills

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from natsc.jetstream.api import PREFIX
 from natsc.jetstream.archive import MAGIC, ArchiveReader
 from natsc.jetstream.s2 import Decoder, Encoder
-
-from natsc.jetstream.api import PREFIX
 from tests.jetstream.client import Client
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from natsc.jetstream.outbox import Outbox
-from natsc.jetstream.retained import Usage
-
 from natsc.jetstream.account import AccountJetStream
 from natsc.jetstream.consumer_check import create_or_update
 from natsc.jetstream.consumer_config import ConsumerConfig
+from natsc.jetstream.outbox import Outbox
 from natsc.jetstream.quota import AccountLimits, ServerLimits
+from natsc.jetstream.retained import Usage
 from natsc.jetstream.stream_config import StreamConfig
 from natsc.jetstream.streams import ManagedStream
 from natsc.testing.world import Peer, World

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
 from natsc.jetstream.archive import MAGIC, ArchiveError, ArchiveReader, ArchiveWriter
 from natsc.jetstream.memstore import MemStore
 from natsc.jetstream.s2 import S2Error
-
 from tests.jetstream.backups import END, Entry, encoded, entries, entry
 
 HEADERS = b"NATS/1.0\r\nA: b\r\n\r\n"

@@ -9,10 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+
 from natsc.jetstream.archive import ArchiveError, ArchiveReader
 from natsc.jetstream.blocks import BlockReader, highway_hash
 from natsc.jetstream.memstore import MemStore
-
 from tests.jetstream.backups import decoded, encoded
 
 TESTDATA = Path(__file__).parent / "testdata"

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from natsc.jetstream.layout import checksum, encode_name, pack_record, stream_name, unpack_record
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given, settings
+
 from natsc.jetstream.memstore import MemStore
 
 from .storemodel import Model, apply, compare, operations

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from natsc.jetstream.layout import checksum
 from natsc.jetstream.s2 import Decoder, Encoder, S2Error, decompress_block
 

@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+
 from natsc.jetstream.layout import pack_record
 from natsc.jetstream.store import ForeignStoreError, Store, StoreError
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from natsc.jetstream.store import Store, StoreError
 
 PAGE = 4096
@@ -219,6 +220,7 @@ def test_a_stream_whose_record_is_gone_is_not_begun_anew(where):
 
 
 # Quarantine.
+
 
 def flip_everywhere(where, needle):
     data = bytearray(data_file(where).read_bytes())

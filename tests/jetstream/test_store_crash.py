@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+
 from natsc.jetstream.store import Store
 
 from .crashing import operations

@@ -12,12 +12,12 @@ from typing import Any
 
 import lmdb
 import pytest
-from natsc.jetstream.layout import with_checksum
-from natsc.jetstream.store import Store
 
 from natsc.jetstream import storetools
 from natsc.jetstream.api import PREFIX
 from natsc.jetstream.fsck import _folder
+from natsc.jetstream.layout import with_checksum
+from natsc.jetstream.store import Store
 from tests.conformance.harness import KINDS, Server
 from tests.jetstream.backups import entries, restore
 from tests.jetstream.client import Client

@@ -4,6 +4,7 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from natsc.jetstream.subjectstate import SubjectTable
 
 subjects = st.lists(st.sampled_from(["a", "b", "cc", "long-token" * 3, "x" * 700]), min_size=1, max_size=4).map(

@@ -7,9 +7,9 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from natsc.jetstream.waiting import parse
 
 from natsc.jetstream.pull_request import read_pull
+from natsc.jetstream.waiting import parse
 
 NUMBERS = ("batch", "max_bytes", "expires", "idle_heartbeat", "min_pending", "min_ack_pending", "priority")
 

@@ -39,7 +39,11 @@ ROWS = (
         "natsc.jetstream.waiting",
         "natsc.jetstream.s2",
     ),
-    ("natsc.jetstream.memstore", "natsc.jetstream.archive natsc.jetstream.blocks", "natsc.jetstream.store natsc.jetstream.filestore natsc.jetstream.storefile"),
+    (
+        "natsc.jetstream.memstore",
+        "natsc.jetstream.archive natsc.jetstream.blocks",
+        "natsc.jetstream.store natsc.jetstream.filestore natsc.jetstream.storefile",
+    ),
     ("natsc._core",),
     ("natsc.imports",),
     ("natsc.jetstream.outbox",),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import operator
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,10 @@ STUBS = sorted(path for path in NATSC.rglob("*.pyi"))
 # Classes for type checkers alone.
 ONLY_IN_STUBS = {"Stage"}
 NOT_FOR_PYTHON = {"ReadBuffer"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(("natsc", *path.relative_to(NATSC).with_suffix("").parts))
 
 
 def names(node: ast.ClassDef) -> set[str]:
@@ -28,7 +35,7 @@ def names(node: ast.ClassDef) -> set[str]:
 
 @pytest.mark.parametrize("path", STUBS, ids=lambda path: path.stem)
 def test_stubs_name_what_there_is(path: Path) -> None:
-    module = importlib.import_module(".".join(("natsc", *path.relative_to(NATSC).with_suffix("").parts)))
+    module = importlib.import_module(name_of(path))
     nodes = ast.parse(path.read_text()).body
     ours = {
         name for name, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__
@@ -41,5 +48,40 @@ def test_stubs_name_what_there_is(path: Path) -> None:
             assert names(node) - inherited == there - inherited, node.name
 
 
+def parameters(node: ast.FunctionDef) -> list[str]:
+    args = node.args
+    names = [arg.arg for arg in (*args.posonlyargs, *args.args)]
+    return [*names, *(arg.arg for arg in (args.vararg, *args.kwonlyargs, args.kwarg) if arg is not None)]
+
+
+def functions(path: Path) -> list[tuple[str, ast.FunctionDef]]:
+    """What a stub has, by dotted names: functions and methods, properties and special methods aside."""
+    found = []
+    for node in ast.parse(path.read_text()).body:
+        inside = node.body if isinstance(node, ast.ClassDef) and node.name not in ONLY_IN_STUBS else [node]
+        prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        found += [
+            (prefix + entry.name, entry)
+            for entry in inside
+            if isinstance(entry, ast.FunctionDef) and not entry.decorator_list and not entry.name.startswith("__")
+        ]
+    return found
+
+
+@pytest.mark.parametrize("path", STUBS, ids=lambda path: path.stem)
+def test_functions_take_what_the_stubs_say(path: Path) -> None:
+    module = importlib.import_module(name_of(path))
+    wrong = []
+    for name, node in functions(path):
+        there = list(inspect.signature(operator.attrgetter(name)(module)).parameters)
+        if there != parameters(node):
+            wrong.append(f"{name}: {there}, not {parameters(node)}")
+    assert wrong == []
+
+
 def test_compiled_modules_that_python_imports_have_stubs() -> None:
-    assert {path.stem for path in STUBS} >= {"_core", "account", "permissions", "protocol"}
+    compiled = {name_of(path) for path in NATSC.rglob("*.pyx")}
+    imported = {
+        other for path in NATSC.rglob("*.py") for other in re.findall(r"from (natsc[\w.]*) import", path.read_text())
+    }
+    assert compiled & imported <= {name_of(path) for path in STUBS}
