@@ -49,6 +49,18 @@ def test_a_purge_of_all_that_a_consumer_wants_moves_it_on(js: JsWorld) -> None:
     }  # fmt: skip
 
 
+def test_a_nak_is_not_forgotten_by_a_purge(js: JsWorld) -> None:
+    js.consumer("S", "C")
+    js.publish("s.a", b"a")
+    js.publish("s.b")
+    js.pull("S", "C", b"1")
+    (message,) = js.messages()
+    js.ack(message, b"-NAK")
+    purge(js, "s.b")
+    js.pull("S", "C", b"1")
+    assert [one.ack[:2] for one in js.messages()] == [(2, 1)]
+
+
 def test_a_purge_of_one_filter_leaves_what_is_in_the_other(js: JsWorld) -> None:
     js.consumer("S", "C", filter_subjects=["s.a", "s.b"])
     js.publish("s.b", b"b")

@@ -26,7 +26,7 @@ from tests.conformance.talk import VARYING
 from tests.jetstream.storemodel import matches
 from tests.model.consumer import Consumer, Pull
 from tests.model.peer import Event, Peer
-from tests.model.stream import SECOND, Stream, header_block
+from tests.model.stream import SECOND, Stream, header_block, within
 
 PATIENCE_S = float(os.environ.get("NATSC_MODEL_PATIENCE", "2"))  # for what must come
 ANSWER_S = 10.0
@@ -115,14 +115,6 @@ def steady_state(value: Any) -> Any:
         # Before the first delivery nats-server tells, with memory storage, how far it has looked.
         del value["delivered"]["stream_seq"], value["ack_floor"]["stream_seq"]
     return value
-
-
-def within(inner: str, outer: str) -> bool:
-    """Whether all subjects in one pattern are in the other."""
-    one, two = inner.split("."), outer.split(".")
-    if two[-1] == ">" and len(one) >= len(two):
-        one, two = one[: len(two) - 1], two[:-1]
-    return len(one) == len(two) and all(o == t or (t == "*" and o != ">") for o, t in zip(one, two, strict=True))
 
 
 def overlaps(filters: list[str], purged: str) -> bool:
@@ -397,8 +389,8 @@ class Programs(RuleBasedStateMachine):
           keep=st.sampled_from([0, 0, 1, 2]))
     def purge(self, filter: str, seq: int, keep: int) -> None:
         filter = self.subject(filter) if filter else ""
-        if any(c.stalled or overlaps(c.filters, filter) for c in self.model.consumers.values()):
-            return  # nats-server goes on at max_ack_pending only when something else happens
+        if any(c.stalled or c.queue or overlaps(c.filters, filter) for c in self.model.consumers.values()):
+            return  # nats-server goes on at max_ack_pending only when something else happens, and forgets NAKs
         asked: dict[str, Any] = {}
         if filter:
             asked["filter"] = filter

@@ -40,6 +40,14 @@ def ttl_of(text: str) -> int:
     return int(text) * SECOND if text.isdigit() else INVALID
 
 
+def within(inner: str, outer: str) -> bool:
+    """Whether all subjects in one pattern are in the other."""
+    one, two = inner.split("."), outer.split(".")
+    if two[-1] == ">" and len(one) >= len(two):
+        one, two = one[: len(two) - 1], two[:-1]
+    return len(one) == len(two) and all(o == t or (t == "*" and o != ">") for o, t in zip(one, two, strict=True))
+
+
 def error(code: int) -> dict[str, Any]:
     return {"error": {"err_code": code}}
 
@@ -251,6 +259,11 @@ class Stream:
         elif keep:
             doomed = doomed[: max(len(doomed) - keep, 0)]
         self.remove_all(doomed)
+        if not everything:
+            left = self.matching(filter)
+            for consumer in self.consumers.values():
+                if consumer.filters and all(within(f, filter) for f in consumer.filters):
+                    consumer.next_seq = max(consumer.next_seq, left[0] if left else self.last_seq + 1)
         if everything and not seq and not keep and not self.messages:
             self.first_seq = self.last_seq + 1
         self.deliver()
