@@ -221,13 +221,13 @@ class TestTimes:
 
     def test_expires_during_the_connection(self, shared_server, dial):
         server = shared_server(PLAIN)
-        wire = login(dial, server, user_jwt(USER, ACCOUNT, claims={"exp": int(time.time()) + 2}))
+        wire = login(dial, server, user_jwt(USER, ACCOUNT, claims={"exp": int(time.time()) + 4}))
         assert wire.flush() == []
         assert wire.eof() == [b"-ERR 'User Authentication Expired'"]
         assert server.closed(wire.cid)["reason"] == "Authentication Expired"
 
     def test_the_account_expires(self, start, dial):
-        server = start(config(account_jwt(ACCOUNT, OPERATOR, claims={"exp": int(time.time()) + 3})))
+        server = start(config(account_jwt(ACCOUNT, OPERATOR, claims={"exp": int(time.time()) + 4})))
         wire = login(dial, server, user_jwt(USER, ACCOUNT))
         assert wire.flush() == []
         assert wire.eof() == [b"-ERR 'Account Authentication Expired'"]

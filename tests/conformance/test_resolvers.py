@@ -250,13 +250,13 @@ class TestLive:
         server, admin = world
         wire = login(dial, server)
         wire.flush()
-        admin.update(account_jwt(ACCOUNT, OPERATOR, claims={"exp": int(time.time()) + 2}))
+        admin.update(account_jwt(ACCOUNT, OPERATOR, claims={"exp": int(time.time()) + 4}))
         assert wire.eof() == [b"-ERR 'Account Authentication Expired'"]
 
     def test_an_expired_account_comes_back(self, start, dial, tmp_path):
         server = start(full(tmp_path))
         admin = Admin(dial, server)
-        admin.update(account_jwt(ACCOUNT, OPERATOR, claims={"exp": int(time.time()) + 2}))
+        admin.update(account_jwt(ACCOUNT, OPERATOR, claims={"exp": int(time.time()) + 4}))
         wire = login(dial, server)
         assert wire.flush() == []
         wire.eof()
