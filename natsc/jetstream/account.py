@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
-from natsc.jetstream.names import FILE, MEMORY, random_name, raw, short_hash
+from natsc.jetstream.names import MEMORY, random_name, raw, short_hash
 from natsc.jetstream.quota import AccountLimits
 from natsc.jetstream.retained import Usage
 
@@ -210,7 +210,6 @@ class AccountJetStream:
 
     def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
         from natsc.jetstream import api_errors as errors
-        from natsc.jetstream.backend import StoreError
 
         if config.name in self.restoring:
             raise errors.ApiError(errors.STREAM_NAME_EXIST_RESTORE_FAILED)

@@ -254,7 +254,8 @@ cdef class RetainedStream(Visible):
                        uint64_t* resume) noexcept nogil:
         """The first visible message from from_seq on that is in one of the filters (n 0: any), loaded; 0 = none.
 
-        It looks at no more than budget messages. resume: where to go on. With 0 it is above visible_seq where there is nothing more, else where the budget ended.
+        It looks at no more than budget messages. resume: where to go on. With 0 it is above visible_seq where there is
+        nothing more, else where the budget ended.
         """
         cdef uint64_t found
         if from_seq > self.visible_seq:

@@ -302,7 +302,7 @@ class Schedules:
     def _fire(self) -> None:
         self._timer = None
         now = self.stream.owner.now()
-        due = set()
+        due: set[tuple[int, bytes]] = set()
         while self._queue and self._queue[0][0] <= now and len(due) < _ROUND:
             when, seq, subject = heappop(self._queue)
             entry = self.by_subject.get(subject)

@@ -193,7 +193,8 @@ class JetStream:
         backend = self.accounts.get(name)
         if backend is None:
             return
-        for transfer in (*backend.restoring.values(), *backend.snapshots):
+        transfers: list[Any] = [*backend.restoring.values(), *backend.snapshots]
+        for transfer in transfers:
             transfer.cancel()
         for stream in backend.streams():
             stream.delete()
