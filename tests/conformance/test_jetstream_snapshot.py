@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 
 import natsc
@@ -586,6 +587,27 @@ def test_a_server_that_stops_in_between(tmp_path: Path) -> None:
             server.close()
         assert not [line for line in server.log if "Traceback" in line or "[ERR]" in line or "[FTL]" in line]
         assert any("Server Exiting.." in line for line in server.log)
+
+
+def test_a_damaged_stream_is_not_overwritten(tmp_path: Path) -> None:
+    server = Server("natsc", CONFIG.format(tmp_path))
+    with Client(server.port) as client:
+        create(client, name="S", subjects=["s.>"])
+        publish(client, "s.a", 3)
+        server.close()
+    with lmdb.open(str(tmp_path / "natsc"), max_dbs=10, map_size=1 << 30) as env, env.begin(write=True) as txn:
+        txn.put(b"u/stream/%24G/S", b"damaged", db=env.open_db(b"meta", txn=txn))
+    server = Server("natsc", CONFIG.format(tmp_path))
+    try:
+        server.wait_log(r"JetStream can't open the stream '\$G > S'")
+        with Client(server.port) as client:
+            body = json.dumps({"config": {"name": "S", "subjects": ["s.>"]}, "state": {}}).encode()
+            answer = json.loads(client.request(f"{PREFIX}STREAM.RESTORE.S", body).payload)
+            assert answer["error"]["description"] == "restore failed: there is a damaged stream of that name"
+            answer = json.loads(client.request(f"{PREFIX}STREAM.CREATE.S", b'{"name":"S","subjects":["s.>"]}').payload)
+            assert answer["error"]["err_code"] == 10049
+    finally:
+        server.close()
 
 
 def test_the_log(clients: dict[str, Saver]) -> None:
