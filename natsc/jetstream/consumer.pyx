@@ -30,6 +30,7 @@ from natsc.jetstream.consumer_push cimport PushingConsumer
 from natsc.jetstream.delivery cimport ACK_NUMBERS_MAX, ack_info_t, compose, read_ack_subject, write_ack_numbers
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.retained cimport PART_ALL, PART_NONE, PART_WIDER, RETAIN_INTEREST, RETAIN_LIMITS
+from natsc.jetstream.seqset cimport seqset_next
 from natsc.jetstream.stream cimport Stream
 from natsc.jetstream.subjectstate cimport filter_match, filter_t, filters_match
 from natsc.jetstream.waiting cimport wait_t
@@ -236,8 +237,11 @@ cdef class Consumer(PushingConsumer):
         if self.closed:
             return
         if self.num_filters == 0:
-            for seq in range(max(first_seq, self.pending_seq + 1, self.next_sseq), last_seq + 1):
-                n += self.stream.store.has(seq)
+            # There may be next to nothing between two sequences that are far apart.
+            seq = seqset_next(&self.stream.store.present, max(first_seq, self.pending_seq + 1, self.next_sseq))
+            while seq and seq <= last_seq:
+                n += 1
+                seq = seqset_next(&self.stream.store.present, seq + 1)
         if not self.pending_stale:
             self.pending += <int64_t>n
         self.pending_seq = max(self.pending_seq, last_seq)

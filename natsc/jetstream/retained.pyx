@@ -14,6 +14,7 @@ from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.msgstore cimport purge_t
 from natsc.jetstream.outbox cimport Visible
+from natsc.jetstream.seqset cimport seqset_next
 from natsc.jetstream.subjectstate cimport (filter_init, filter_t, subject_iter_t, subject_t, subjects_find,
                                            subjects_next)
 
@@ -382,10 +383,12 @@ cdef class RetainedStream(Visible):
                 break
         if not some:
             return
-        for seq in range(first_seq, last_seq + 1):
+        seq = seqset_next(&self.store.present, first_seq)
+        while seq and seq <= last_seq:
             if self.load(seq, &m):
                 for c in self.consumers:
                     c.on_subject(seq, m.subject, m.subject_len)
+            seq = seqset_next(&self.store.present, seq + 1)
 
     # For Python.
 

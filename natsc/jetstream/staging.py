@@ -18,7 +18,7 @@ from natsc.jetstream.stream import consumers_told_deleted
 from natsc.jetstream.stream_check import subjects_overlap
 from natsc.jetstream.stream_config import FILE, MEMORY
 from natsc.jetstream.streams import identity
-from natsc.jetstream.transfer import put_state, set_created
+from natsc.jetstream.transfer import put_state, reveal, set_created
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Staging:
         if self.created:
             stream.created = self.created
             stream.identity = identity(self.created)
+        reveal(stream)
         for archived in self.consumers:
             try:
                 consumer = create_or_update(stream, archived.config, "", owner, False)

@@ -20,6 +20,11 @@ def count_usage(Stream stream not None) -> None:
     stream.settle()
 
 
+def reveal(Stream stream not None) -> None:
+    """Everything it has may be seen. What is made of it from here on waits for the disk behind that."""
+    stream.visible_seq = stream.store.last_seq
+
+
 def take_state(Consumer c not None, uint64_t last_seq) -> dict:
     """The state, as far as the stream's messages up to last_seq go."""
     cdef int64_t wall_offset = c.outbox.wall_ns() - <int64_t>c.e.now_ns

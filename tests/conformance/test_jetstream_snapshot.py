@@ -589,6 +589,23 @@ def test_a_server_that_stops_in_between(tmp_path: Path) -> None:
         assert any("Server Exiting.." in line for line in server.log)
 
 
+def test_sequences_that_are_far_apart(clients: dict[str, Saver]) -> None:
+    """Nobody counts them one by one."""
+    client = clients["natsc"]
+    nowhere = {"consumer_seq": 1, "stream_seq": 1}
+    body = {"config": {"name": "C", "ack_policy": "explicit", "durable_name": "C"}}
+    holder = entry(b"consumers/C", json.dumps({**body, "state": {"delivered": nowhere, "ack_floor": nowhere}}).encode())
+    far = 1 << 60
+    archive = archive_of(holder, entry(b"s", b"x", seq=far - 5), END, state={"last_seq": far, "consumer_count": 1})
+    assert restore(client, {"name": "S", "subjects": ["s"]}, archive)["state"]["last_seq"] == far
+    assert consumer_of(client, "S", "C")["num_pending"] == 1
+    assert json.loads(client.request("s", b"x").payload)["seq"] == far + 1
+    [reply] = client.deliveries(f"{PREFIX}CONSUMER.MSG.NEXT.S.C", b"1", 1)
+    assert reply.split(".")[5] == str(far - 5)
+    api(client, "STREAM.PURGE.S", seq=far * 2)
+    assert json.loads(client.request("s", b"x").payload)["seq"] == far * 2
+
+
 def test_a_damaged_stream_is_not_overwritten(tmp_path: Path) -> None:
     server = Server("natsc", CONFIG.format(tmp_path))
     with Client(server.port) as client:
