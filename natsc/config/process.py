@@ -98,7 +98,6 @@ def _system_account(mapping: dict[str, Any], opts: Options, report: Report) -> N
                 report.error(token, "system account name must be a string")
             else:
                 opts.system_account = value
-                report.unsupported.append("system_account")
             return
 
 

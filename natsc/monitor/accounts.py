@@ -80,11 +80,11 @@ def accstatz(server: Any, query: Query) -> Response:
     snapshot.count_request(server, "/accstatz")
     unused = decode_bool(query, "unused")
     head = {"server_id": server.server_id, "now": timestamp(snapshot.now_ns(server))}
-    shown = [_statistics(account) for account in snapshot.accounts(server) if unused or account.num_clients]
+    shown = [statistics(account) for account in snapshot.accounts(server) if unused or account.num_clients]
     return 200, "application/json", stream(head, "account_statz", shown)
 
 
-def _statistics(account: Any) -> dict[str, Any]:
+def statistics(account: Any) -> dict[str, Any]:
     return {
         "acc": account.name,
         "name": account.name,

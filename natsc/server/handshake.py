@@ -222,6 +222,8 @@ class Handshake:
             if self.server.log.trace_on:
                 self.on_trace(client, "->>", b"OK", None)
             client.send(b"+OK\r\n")
+        if self.server.system is not None:
+            self.server.system.connected(client)
         return ACCEPTED
 
     def admit(self, client: Client, grant: Grant) -> bool:

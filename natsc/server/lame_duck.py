@@ -36,6 +36,10 @@ def begin(server: Server, end: Callable[[], object], *, pick: Callable[[int], in
     server.lame_duck = True
     server.accepting = False
     server.listener.stop()
+    if server.websocket is not None:
+        server.websocket.stop()
+    if server.system is not None:
+        server.system.stopping("LAMEDUCK")
     clients = server.engine.clients()
     if not clients:
         end()

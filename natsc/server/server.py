@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from natsc._core import Client
     from natsc.auth.claims import ClaimAccount
     from natsc.auth.operator import OperatorAuthenticator
+    from natsc.server.system import System
     from natsc.auth.users import Grant
     from natsc.clock import Timer
     from natsc.config.options import Account as ConfiguredAccount
@@ -71,6 +72,7 @@ class Server:
         self.closed: deque[Client] = deque(maxlen=max(opts.max_closed_clients, 0))
         self.total_connections = 0
         self.http_req_stats: dict[str, int] = {}
+        self.system: System | None = None  # once it has started, where there is a system account
         self.global_account = self.account(GLOBAL_ACCOUNT)
         if self.system_account_name:
             self.account(self.system_account_name)
@@ -227,7 +229,10 @@ class Server:
 
     def account(self, name: str) -> Account:
         """The engine's account of that name."""
-        return self.engine.account(name)
+        account = self.engine.account(name)
+        if self.system is not None:
+            self.system.serve(account)
+        return account
 
     def event_id(self) -> str:
         """A new id for an event, as nats-server's: 22 letters and digits."""
@@ -315,6 +320,11 @@ class Server:
             except process.FileError as error:
                 raise StartError(f"Could not write pidfile: {error}") from None
         await self._start_claims()
+        if self.system_account_name:
+            from natsc.server.system import System
+
+            self.system = System(self)
+            self.system.start()
         self.refresh_info()  # what monitoring shows until the server listens
         if opts.http_port or opts.https_port:
             from natsc.monitor.http import MonitorError, start_monitor
@@ -484,6 +494,9 @@ class Server:
         self.stopping = True
         self.accepting = False
         self.log.notice("Initiating Shutdown...")
+        if self.system is not None:
+            self.system.stopping("SHUTDOWN")
+            self.system.close()
         if self.jetstream is not None:
             self.jetstream.shutdown()
         if self.websocket is not None:
@@ -618,6 +631,8 @@ class Server:
 
     def _on_closed(self, client: Client) -> None:
         self.closed.append(client)
+        if self.system is not None:
+            self.system.disconnected(client)
         if client.grant is not None and client.grant.timer is not None:
             client.grant.timer.cancel()
         if self.log.debug_on:

@@ -6,6 +6,7 @@ io.nats.server.metric.v1.service_latency.
 
 from __future__ import annotations
 
+from natsc.auth.users import raw_user
 from natsc.jetstream.gotime import format_time
 from natsc.monitor.gojson import compact
 
@@ -32,7 +33,9 @@ def client_info(server: Server, client: Client | None, detailed: bool, service: 
     if service:
         info["svc"] = service
     if detailed:
-        info.update(user=client.user, name=client.name, lang=client.lang, ver=client.version)
+        info.update(
+            user=client.user or raw_user(client.opts or {}), name=client.name, lang=client.lang, ver=client.version
+        )
     info["rtt"] = client.rtt_ns
     if detailed:
         info.update(server=server.server_name, cluster=server.options.cluster.name)

@@ -141,7 +141,6 @@ def test_a_list_of_accounts() -> None:
         ("leafnodes {}", "leafnodes"),
         ("mqtt {}", "mqtt"),
         ("accounts {A {msg_trace: a}}", "msg_trace"),
-        ("system_account: A", "system_account"),
     ],
 )
 def test_what_natsc_lacks_is_named(text: str, name: str) -> None:
