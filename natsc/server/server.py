@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from natsc._core import Client
     from natsc.auth.claims import ClaimAccount
     from natsc.auth.operator import OperatorAuthenticator
-    from natsc.server.system import System
     from natsc.auth.users import Grant
     from natsc.clock import Timer
     from natsc.config.options import Account as ConfiguredAccount
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from natsc.server.auth_threads import AuthThreads
     from natsc.server.claims import ClaimAccounts
     from natsc.server.log import Log
+    from natsc.server.system import System
 
 GLOBAL_ACCOUNT = "$G"
 SYSTEM_ACCOUNT = "$SYS"

@@ -49,8 +49,8 @@ _OPTIONS: dict[str, tuple[str, str, dict[str, tuple[type, str]]]] = {
     "JSZ": ("/jsz", "Jsz", {
         "account": (str, "acc"), "accounts": (bool, "accounts"), "streams": (bool, "streams"),
         "consumer": (bool, "consumers"), "direct_consumer": (bool, "direct-consumers"), "config": (bool, "config"),
-        "leader_only": (bool, "leader-only"), "offset": (int, "offset"), "limit": (int, "limit"), "raft": (bool, "raft"),
-        "stream_leader_only": (bool, "stream-leader-only"),
+        "leader_only": (bool, "leader-only"), "offset": (int, "offset"), "limit": (int, "limit"),
+        "raft": (bool, "raft"), "stream_leader_only": (bool, "stream-leader-only"),
     }),
     "HEALTHZ": ("/healthz", "Healthz", {
         "js-enabled": (bool, "js-enabled-only"), "js-enabled-only": (bool, "js-enabled-only"),
@@ -226,7 +226,7 @@ def _endpoint(system: System, name: str, path: str, query: dict[str, str]) -> An
 
 
 def _options(system: System, struct: str, fields: dict[str, tuple[type, str]], payload: bytes) -> dict[str, str]:
-    """A request's options as a query. Raises _Fault for what is no such options, _Silence for those of other servers."""
+    """A request's options as a query. Raises _Fault for what are none, _Silence for those of other servers."""
     if not payload.strip():
         return {}
     try:

@@ -129,7 +129,6 @@ class TestLimits:
         assert b.flush() == []
 
 
-@pytest.mark.natsc_lacks("the system account's services and events")
 class TestSystemServices:
     """What every account gets from the system account."""
 

@@ -139,7 +139,8 @@ class TestMonitoring:
         assert (shown["max_fanout"] == 0) == (server_kind == "natsc")
 
     def test_the_servers_own_subscriptions(self, start, server_kind):
-        assert (start(MONITORING).get("/subsz").json()["num_subscriptions"] == 0) == (server_kind == "natsc")
+        number = start(MONITORING).get("/subsz").json()["num_subscriptions"]
+        assert 0 < number < 60 if server_kind == "natsc" else number >= 60
 
     def test_a_big_head(self, server, server_kind):
         expected = {"natsc": b"431", "nats-server": b"200"}
