@@ -105,14 +105,18 @@ class System:
         self.server.engine.end_turn()
 
     def _tell_statistics(self) -> None:
+        self._statsz = self.server.clock.call_later(STATSZ_SECONDS, self._tell_statistics)
+        if not self.account.num_clients:
+            return
         from natsc.server import system_answers
 
-        self._statsz = self.server.clock.call_later(STATSZ_SECONDS, self._tell_statistics)
         self.tell(f"$SYS.SERVER.{self.server.server_id}.STATSZ", system_answers.statistics)
         self.server.engine.end_turn()
 
     def stopping(self, what: str) -> None:
         """SHUTDOWN or LAMEDUCK."""
+        if not self.account.num_clients:
+            return
         from natsc.server import system_answers
 
         self.tell(f"$SYS.SERVER.{self.server.server_id}.{what}", system_answers.bare)
