@@ -63,8 +63,8 @@ def jetstream(last: Last, key: str, token: Token | None, value: Any, opts: Optio
         opts.jetstream = enable
     else:
         raise Finding(at, f"Expected map, bool or string to define JetStream, got {type_name(value)}")
-    if opts.jetstream_key or opts.jetstream_tpm.keys_file:
-        report.refused.append("jetstream encryption")
+    if opts.jetstream_tpm.keys_file:
+        report.refused.append("jetstream tpm")
 
 
 def _field(name: str, key: str, token: Token | None, value: Any, opts: Options, report: Report) -> None:

@@ -23,7 +23,7 @@ def friendly_bytes(size: int) -> str:
     return f"{size / 1024**exponent:.2f} {'KMGTPE'[exponent - 1]}B"
 
 
-def lines(strict: bool, max_memory: int, max_storage: int, directory: str, domain: str) -> list[str]:
+def lines(strict: bool, max_memory: int, max_storage: int, directory: str, domain: str, cipher: str) -> list[str]:
     found = [
         *_ART.split("\n")[1:],
         f"  Strict:          {str(strict).lower()}",
@@ -33,4 +33,6 @@ def lines(strict: bool, max_memory: int, max_storage: int, directory: str, domai
     ]
     if domain:
         found.append(f"  Domain:          {domain}")
+    if cipher:
+        found.append(f"  Encryption:      {cipher}")
     return [*found, "  API Level:       5", "-" * 43]

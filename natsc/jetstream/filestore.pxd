@@ -6,7 +6,7 @@ from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.lmdb cimport MDB_cursor, MDB_txn, MDB_val
 from natsc.jetstream.msgstore cimport MsgStore
 from natsc.jetstream.store cimport Store
-from natsc.jetstream.worker cimport streamdb_t
+from natsc.jetstream.worker cimport op_t, streamdb_t
 
 cdef struct hot_t:
     uint64_t seq
@@ -37,6 +37,11 @@ cdef class FileStore(MsgStore):
     cdef const char* hot_find(self, uint64_t seq) noexcept nogil
     cdef int look_up(self, MDB_txn* txn, MDB_val* k, MDB_val* v, bint damaged) noexcept nogil
     cdef int fetch_cold(self, uint64_t seq, stored_t* out) noexcept nogil
+    cdef int open_record(self, uint64_t seq, MDB_val* v) noexcept nogil
+    cdef op_t* add_sealed(self, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject, Py_ssize_t subject_len,
+                          const char* hdr, Py_ssize_t hdr_len, const char* msg, Py_ssize_t msg_len) noexcept
+    cdef bytes hidden_key(self, bytes key)
+    cdef bint queue_sealed(self, uint32_t kind, bytes key, bytes value) noexcept
     cdef void queue_removal(self, uint32_t kind, uint64_t first, uint64_t last) noexcept nogil
     cdef bint queue_pair(self, uint32_t kind, const char* key, size_t key_len, const char* value,
                          size_t n) noexcept nogil

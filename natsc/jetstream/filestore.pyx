@@ -8,6 +8,7 @@ what it covers. It holds as long as no message was removed since: it names the n
 a stream's own record in meta has the present one.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -15,10 +16,10 @@ from libc.string cimport memcmp, memcpy, memset
 
 from natsc.jetstream.checkpoint cimport checkpoint_head_t, checkpoint_read, checkpoint_write
 from natsc.jetstream.failpoint cimport FAIL_CHECKPOINT, failpoint
-from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_UNREADABLE,
-                                     crc32c, key_to_seq, record_check_body, record_check_head, record_size, record_view,
-                                     record_write, seq_to_key, state_head_t, stored_t)
-from natsc.jetstream.layout import stream_name, with_checksum, without_checksum
+from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_SEALED, RECORD_UNREADABLE,
+                                     crc32c, key_to_seq, record_check_body, record_check_head, record_seal, record_size,
+                                     record_view, record_write, seq_to_key, state_head_t, stored_t)
+from natsc.jetstream.layout import with_checksum, without_checksum
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_LAST, MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE,
                                    MDB_cursor, MDB_stat, MDB_txn, MDB_val, cursor_get_trapped, cursor_open_trapped,
                                    cursor_renew_trapped, leaf_whole, mdb, readable, trapped)
@@ -37,6 +38,7 @@ cdef enum:
     SCAN_READ = 4096        # of a long record, a scan touches about that much
     HEAD_MAX = 65600        # a record's head and subject
     WHOLE = 1 << 31
+    HASH_SIZE = 16
     RESERVE_AT = 65536      # subjects, when a scan considers how many there will be
     LOST_REPORTED = 65536   # sequences reported of one damaged range
     CHECKPOINT_BYTES = 67108864         # appended, before a stream writes a checkpoint on its own
@@ -44,7 +46,7 @@ cdef enum:
     CHECKPOINT_MSGS = 10000             # a stream with fewer messages is scanned instead
 
 cdef struct checkpoint_writer_t:
-    worker_t* w
+    void* store
     char key[512]
     size_t key_len          # with the part's number, the last 4 bytes
     uint32_t parts
@@ -76,7 +78,7 @@ cdef int find_stream(void* arg) noexcept nogil:
     return streamdb_open(o.w, o.txn, o.db, 0)
 
 
-cdef bint queue_part(void* ctx, const char* part, size_t n) noexcept nogil:
+cdef bint queue_part(void* ctx, const char* part, size_t n) noexcept with gil:
     """Parts are numbered from 1, big-endian; the head is number 0."""
     cdef checkpoint_writer_t* out = <checkpoint_writer_t*>ctx
     cdef char* number = out.key + out.key_len - 4
@@ -85,7 +87,7 @@ cdef bint queue_part(void* ctx, const char* part, size_t n) noexcept nogil:
     number[1] = <char>(out.parts >> 16)
     number[2] = <char>(out.parts >> 8)
     number[3] = <char>out.parts
-    return op_put(out.w, OP_META_PUT, NULL, out.key, out.key_len, part, n)
+    return (<Store>out.store).put_value(OP_META_PUT, NULL, out.key, out.key_len, part, n)
 
 
 cdef class FileStore(MsgStore):
@@ -97,7 +99,9 @@ cdef class FileStore(MsgStore):
         self.store = store
         self.account = account
         self.stream = stream
-        self.name = stream_name(account, stream)
+        self.name = store.name_of(account, stream)
+        if store.vault is not None:
+            label = store.vault.seal(b"s" + self.name, label)
         if len(self.name) > MAX_NAME:
             raise StoreError(f"the name {stream!r} is too long")
         self.db = streamdb_new(self.name, len(self.name), label, len(label))
@@ -231,6 +235,7 @@ cdef class FileStore(MsgStore):
         cdef uint64_t seq
         cdef int bad
         cdef int rc
+        cdef bint sealed = self.store.w.sealed
         while True:
             rc = cursor_open_trapped(txn, self.db.msgs_dbi, &c)
             if rc:
@@ -247,9 +252,11 @@ cdef class FileStore(MsgStore):
                     break
                 start = seq + 1
                 bad = RECORD_UNREADABLE
-                if v.size <= SCAN_READ or readable(v.data, min(v.size, <size_t>HEAD_MAX)):
-                    bad = record_check_head(<char*>v.data, v.size, seq)
-                self.store.note_read(v.data, min(v.size, <size_t>SCAN_READ))
+                if v.size <= SCAN_READ or readable(v.data, v.size if sealed else min(v.size, <size_t>HEAD_MAX)):
+                    self.store.note_read(v.data, v.size if sealed else min(v.size, <size_t>SCAN_READ))
+                    bad = self.open_record(seq, &v)
+                    if bad == RECORD_OK:
+                        bad = record_check_head(<char*>v.data, v.size, seq)
                 self.checkpoint_due = True
                 if bad != RECORD_OK:
                     self.quarantine(seq, bad, NULL)
@@ -337,8 +344,8 @@ cdef class FileStore(MsgStore):
         rc = cursor_open_trapped(txn, self.store.w.meta_dbi, &c)
         if rc:
             return False
-        rc = cursor_get_trapped(c, &k, &v, MDB_SET_KEY, sizeof(head))
-        if rc or v.size != sizeof(head):
+        rc = cursor_get_trapped(c, &k, &v, MDB_SET_KEY, WHOLE)
+        if rc or not self.store.open_value(NULL, key, n, &v) or v.size != sizeof(head):
             mdb.cursor_close(c)
             return False
         memcpy(&head, v.data, sizeof(head))
@@ -350,6 +357,8 @@ cdef class FileStore(MsgStore):
             if rc or k.size != n or memcmp(k.data, key, n - 4) != 0:
                 break
             self.store.note_read(v.data, v.size)
+            if not self.store.open_value(NULL, <char*>k.data, n, &v):
+                break
             if not checkpoint_read(&self.present, &self.subjects, <char*>v.data, v.size):
                 break
             parts += 1
@@ -374,14 +383,14 @@ cdef class FileStore(MsgStore):
         cdef checkpoint_writer_t w
         cdef checkpoint_head_t head
         cdef size_t n = self.db.name_len + 7
-        w.w = self.store.w
+        w.store = <void*>self.store
         w.key[0] = b"k"
         w.key[1] = b"/"
         memcpy(w.key + 2, self.db.name, self.db.name_len)
         w.key[n - 5] = b"/"
         w.key_len = n
         w.parts = 0
-        if not op_put(w.w, OP_META_DELETE_PREFIX, NULL, w.key, n - 4, NULL, 0):
+        if not op_put(self.store.w, OP_META_DELETE_PREFIX, NULL, w.key, n - 4, NULL, 0):
             return False
         if not checkpoint_write(&self.present, &self.subjects, &queue_part, &w):
             return False
@@ -397,7 +406,7 @@ cdef class FileStore(MsgStore):
         failpoint(FAIL_CHECKPOINT)
         self.since_checkpoint = 0
         self.checkpoint_due = False
-        return op_put(w.w, OP_META_PUT, NULL, w.key, n, <char*>&head, sizeof(head))
+        return self.store.put_value(OP_META_PUT, NULL, w.key, n, <char*>&head, sizeof(head))
 
     def save_if_worth(self) -> bool:
         """Queue a checkpoint where it saves the next open more than it costs now."""
@@ -462,16 +471,42 @@ cdef class FileStore(MsgStore):
             self.save_checkpoint()
         if not self.hot_room():
             return False
-        op = op_add(w, OP_APPEND, self.db, seq, record_size(subject_len, hdr_len, msg_len))
+        if w.sealed:
+            with gil:
+                op = self.add_sealed(seq, ts_ns, prev, subject, subject_len, hdr, hdr_len, msg, msg_len)
+        else:
+            op = op_add(w, OP_APPEND, self.db, seq, record_size(subject_len, hdr_len, msg_len))
+            if op != NULL:
+                record_write(op.data, seq, ts_ns, prev, subject, subject_len, hdr, hdr_len, msg, msg_len)
         if op == NULL:
             return False
-        record_write(op.data, seq, ts_ns, prev, subject, subject_len, hdr, hdr_len, msg, msg_len)
+        op.seq2 = <uint64_t>ts_ns
         self.hot[self.hot_end & (self.hot_cap - 1)].seq = seq
         self.hot[self.hot_end & (self.hot_cap - 1)].pos = w.pos
         self.hot_end += 1
         self.since_checkpoint += op.len
         self.checkpoint_due = True
         return True
+
+    cdef op_t* add_sealed(self, uint64_t seq, int64_t ts_ns, uint64_t prev, const char* subject, Py_ssize_t subject_len,
+                          const char* hdr, Py_ssize_t hdr_len, const char* msg, Py_ssize_t msg_len) noexcept:
+        """Queue a record for an encrypted store: first as it is, for those who read it while it is hot, then sealed."""
+        cdef size_t n = record_size(subject_len, hdr_len, msg_len)
+        cdef size_t gap = (n + 7) & ~<size_t>7
+        cdef uint64_t key = seq_to_key(seq)
+        cdef bytes record = PyBytes_FromStringAndSize(NULL, n)
+        cdef bytes sealed
+        cdef op_t* op
+        record_write(record, seq, ts_ns, prev, subject, subject_len, hdr, hdr_len, msg, msg_len)
+        record_seal(record)
+        sealed = self.store.vault.seal(b"m" + self.name + b"\0" + (<char*>&key)[:8], record)
+        op = op_add(self.store.w, OP_APPEND, self.db, seq, gap + len(sealed))
+        if op != NULL:
+            memcpy(op.data, <char*>record, n)
+            op.data += gap
+            op.len = <uint32_t>len(sealed)
+            memcpy(op.data, <char*>sealed, len(sealed))
+        return op
 
     cdef int fetch(self, uint64_t seq, stored_t* out) noexcept nogil:
         cdef const char* rec
@@ -546,13 +581,20 @@ cdef class FileStore(MsgStore):
         if rc:
             return RECORD_UNREADABLE
         self.store.note_read(v.data, v.size)
-        bad = record_check_head(<char*>v.data, v.size, seq)
+        bad = self.open_record(seq, &v)
+        if bad == RECORD_OK:
+            bad = record_check_head(<char*>v.data, v.size, seq)
         if bad == RECORD_OK:
             record_view(<char*>v.data, out)
             bad = record_check_body(<char*>v.data)
         if bad != RECORD_OK:
             self.store.found_damage = True
         return bad
+
+    cdef int open_record(self, uint64_t seq, MDB_val* v) noexcept nogil:
+        """Decrypt a record, where the store is encrypted."""
+        cdef uint64_t key = seq_to_key(seq)
+        return RECORD_OK if self.store.open_value(self.db, <char*>&key, 8, v) else RECORD_SEALED
 
     # Damage.
 
@@ -566,7 +608,7 @@ cdef class FileStore(MsgStore):
         value = with_checksum(b"".join(seq.to_bytes(8, "little") + bytes([found[seq]]) for seq in sorted(found)))
         key = b"q/" + self.name
         if self.store.working():
-            op_put(self.store.w, OP_META_PUT, NULL, key, len(key), value, len(value))
+            self.store.put_value(OP_META_PUT, NULL, key, len(key), value, len(value))
         return self.lost[since:]
 
     cdef int recall_damage(self) except -1:
@@ -579,7 +621,7 @@ cdef class FileStore(MsgStore):
             if found != key:
                 continue
             try:
-                kept = without_checksum(value)
+                kept = without_checksum(self.store.open_bytes(b"M" + key, value) or b"")
             except ValueError:
                 continue                # each will be found again when it is read
             for i in range(0, len(kept), 9):
@@ -626,7 +668,36 @@ cdef class FileStore(MsgStore):
                          size_t n) noexcept nogil:
         if key_len > MAX_KEY or self.db == NULL or not self.store.working():
             return False
+        if self.store.w.sealed:
+            with gil:
+                return self.queue_sealed(kind, key[:key_len], value[:n])
         return op_put(self.store.w, kind, self.db, key, key_len, value, n)
+
+    cdef bytes hidden_key(self, bytes key):
+        """A consumer's key in an encrypted store: what identifies the consumer, up to the first NUL or all, is a hash."""
+        head, nul, rest = key.partition(b"\0")
+        return self.store.vault.hide(b"c" + self.name + b"\0" + head) + nul + rest
+
+    cdef bint queue_sealed(self, uint32_t kind, bytes key, bytes value) noexcept:
+        cdef bytes hidden = self.hidden_key(key)
+        if kind != OP_CONSUMER_PUT:
+            return op_put(self.store.w, kind, self.db, hidden, len(hidden), NULL, 0)
+        return self.store.put_sealed(kind, self.db, hidden, len(key).to_bytes(2, "little") + key + value)
+
+    def sealed_items(self, bytes prefix) -> list[tuple[bytes, bytes]]:
+        """consumer_items of an encrypted store. A value that doesn't decrypt is an empty one of an unknown name."""
+        found = []
+        hidden = self.hidden_key(prefix) if b"\0" in prefix else b""
+        for key, value in self.store.items(hidden, self.db.consumers_dbi):
+            plain = self.store.open_bytes(b"c" + self.name + b"\0" + key, value)
+            if plain is None:
+                if b"\0" not in prefix and b"\0" not in key[HASH_SIZE:]:
+                    found.append((prefix + key.hex().encode(), b""))
+                continue
+            n = 2 + int.from_bytes(plain[:2], "little")
+            if plain[2:n].startswith(prefix):
+                found.append((plain[2:n], plain[n:]))
+        return sorted(found)
 
     cdef bint consumer_put(self, const char* key, size_t key_len, const char* value, size_t n) noexcept nogil:
         return self.queue_pair(OP_CONSUMER_PUT, key, key_len, value, n)
@@ -641,6 +712,8 @@ cdef class FileStore(MsgStore):
         """What consumers keep under keys with that prefix, as far as it is durable: for recovery."""
         if self.db == NULL or worker_durable(self.store.w) < self.create_op:
             return []
+        if self.store.vault is not None:
+            return self.sealed_items(prefix)
         return self.store.items(prefix, self.db.consumers_dbi)
 
     def consumer_put_bytes(self, bytes key, bytes value) -> bool:

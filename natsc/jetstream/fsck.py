@@ -118,6 +118,8 @@ def examine(file: StoreFile) -> Report:
     if error:
         report.problems.append(f"its own database can't be read to the end: {error}")
     kept = dict(items)
+    if b"key" in kept:
+        raise FileError(f"{file.path} is encrypted, and can't be verified without its key")
     for key in kept:
         if not key.startswith(_KNOWN):
             report.problems.append(f"nobody knows what {key[:80]!r} is")

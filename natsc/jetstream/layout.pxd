@@ -27,6 +27,7 @@ cdef enum:
     RECORD_HEAD = 3         # checksum over numbers and subject
     RECORD_BODY = 4         # checksum over headers and payload
     RECORD_UNREADABLE = 5   # LMDB reports a broken page
+    RECORD_SEALED = 6       # it doesn't decrypt
 
 # A record: this head, then subject, headers, payload. LMDB aligns values to 2 bytes only, so it is packed.
 cdef packed struct record_t:

@@ -8,6 +8,10 @@ Keys of meta: `format`, `id`; `s/<name>` a stream's own record (state_head, then
 `k/<name>/<part>` a checkpoint of its subjects; `q/<name>` the sequences of records that were found damaged (8 bytes
 and why, behind a checksum); `u/<key>` whatever the layers above keep.
 
+In an encrypted store (natsc/jetstream/vault.pyx) records, values and labels are sealed, <name> is a hash, and so are the
+keys below `u/` and in `c/<name>`: there the value begins with the length of the key (2 bytes) and the key. `key` in meta
+is the store's own key, as natsc/jetstream/storekey.py keeps it.
+
 Every record carries two checksums: one over its numbers and subject, which a scan at open verifies without touching big
 payloads, and one over the rest, continued from the first. The values don't depend on the hardware, only the speed does.
 """
@@ -162,6 +166,7 @@ RECORD_REASONS = {
     RECORD_HEAD: "checksum of the head",
     RECORD_BODY: "checksum of the body",
     RECORD_UNREADABLE: "unreadable page",
+    RECORD_SEALED: "doesn't decrypt",
 }
 
 

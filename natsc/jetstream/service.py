@@ -224,7 +224,15 @@ class JetStream:
             relaxed = opts.sync_set and not opts.sync_always and not self.server.store_thrown_away
             interval_ns = _NEVER if self.server.store_thrown_away else opts.sync_interval if relaxed else 0
             try:
-                self.store = storage.Store(self.store_dir, sync_interval_ns=interval_ns)
+                if opts.jetstream_key:
+                    from natsc.jetstream.encrypt import open_encrypted
+
+                    self.store = open_encrypted(
+                        self.store_dir, self.server.log.notice, sync_interval_ns=interval_ns, key=opts.jetstream_key,
+                        old_key=opts.jetstream_old_key, cipher=opts.jetstream_cipher,
+                    )  # fmt: skip
+                else:
+                    self.store = storage.Store(self.store_dir, sync_interval_ns=interval_ns)
             except storage.StoreError as error:
                 raise StoreError(str(error)) from None
             self.store.on_damage = self.tell_lost
@@ -409,13 +417,17 @@ def _not_stored(answer: bytes) -> bytes:
     return kind + b"," + encode({"error": ApiError(STREAM_STORE_FAILED, err="store failed").as_json()})[1:]
 
 
+# As the log calls them, by their names in the configuration.
+_CIPHERS = {"": "ChaCha20-Poly1305", "chacha": "ChaCha20-Poly1305", "aes": "AES-GCM"}
+
+
 def announce(server: Any, jetstream: JetStream) -> None:
     """The lines about JetStream in the log of a start."""
     from natsc.jetstream.banner import lines
 
     for line in lines(
         jetstream.strict, jetstream.max_memory, jetstream.max_storage, os.path.join(jetstream.store_dir, "natsc"),
-        jetstream.domain,
+        jetstream.domain, _CIPHERS[server.options.jetstream_cipher] if server.options.jetstream_key else "",
     ):  # fmt: skip
         server.log.notice(line)
 

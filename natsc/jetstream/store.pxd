@@ -4,10 +4,11 @@
 #   Store.fileno() is readable -> on_event(): calls on_durable (and on_failure).
 #   At the end of every turn -> end_turn(): hands over what was queued and gives up every slice.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from natsc.jetstream.lmdb cimport MDB_env, MDB_txn
-from natsc.jetstream.worker cimport worker_t
+from natsc.jetstream.lmdb cimport MDB_env, MDB_txn, MDB_val
+from natsc.jetstream.vault cimport Vault
+from natsc.jetstream.worker cimport streamdb_t, worker_t
 
 # Called on the loop when everything up to the batch is durable.
 ctypedef void (*durable_fn)(void* ctx, uint64_t batch_id) noexcept
@@ -29,8 +30,11 @@ cdef class Store:
     cdef bint failure_reported
     cdef uint64_t told_skipped
     cdef bint found_damage          # tell_damage has something to tell
+    cdef Vault vault                # None: nothing is encrypted
+    cdef list opened                # what was decrypted and slices point into: the last OPENED_MAX, to the turn's end
     cdef readonly str directory
     cdef readonly str store_id
+    cdef readonly str cipher        # how the log calls it; "" = nothing is encrypted
     cdef readonly dict streams      # encoded name -> FileStore
     cdef int lock_fd
     cdef public object on_durable   # callable(batch_id) or None
@@ -39,6 +43,13 @@ cdef class Store:
     cdef public object on_damage    # callable(account, stream, [(sequence, reason)]) or None
 
     cdef void set_durable(self, durable_fn fn, void* ctx) noexcept
+    cdef bytes name_of(self, str account, str stream)
+    cdef bytes open_bytes(self, bytes context, bytes sealed)
+    cdef bint put_value(self, uint32_t kind, streamdb_t* db, const char* key, size_t key_len, const char* value,
+                        size_t n) noexcept nogil
+    cdef bint put_sealed(self, uint32_t kind, streamdb_t* db, bytes key, bytes value) noexcept
+    cdef bint open_value(self, streamdb_t* db, const char* key, size_t key_len, MDB_val* v) noexcept nogil
+    cdef bint open_sealed(self, streamdb_t* db, bytes key, MDB_val* v) noexcept
     cdef uint64_t submit(self) noexcept nogil
     cdef uint64_t end(self) noexcept nogil
     cdef bint working(self) noexcept nogil

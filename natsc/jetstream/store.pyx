@@ -27,6 +27,7 @@ from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CREATE, MDB_NEXT, MDB_NOSY
                                    cursor_get_trapped, cursor_open_trapped, find_map, forks_seen, mdb, note_map,
                                    trap_assert, trapped_any)
 from natsc.jetstream.lmdb import load as load_lmdb
+from natsc.jetstream.vault cimport Vault
 from natsc.jetstream.worker cimport (OP_META_DELETE, OP_META_PUT, UNIT_SHIFT, bell_clear_done, op_put, streamdb_t,
                                      worker_durable, worker_evict, worker_failed, worker_free, worker_lock_map, worker_new,
                                      worker_start, worker_stop, worker_submit, worker_unlock_map)
@@ -51,6 +52,7 @@ META_SIZE = 152
 
 cdef enum:
     ID_SIZE = 16
+    OPENED_MAX = 16
     PAGE = 4096
     GIVE_BACK_BYTES = 16777216  # hand the map's pages back after that much was read
     WHOLE = 1 << 31
@@ -100,6 +102,10 @@ cdef int meta_open(void* arg) noexcept nogil:
         mdb.txn_abort(txn)
         return rc
     return mdb.txn_commit(txn)
+
+
+class PlainStoreError(StoreError):
+    """A key is configured, and the store was made without."""
 
 
 class ForeignStoreError(StoreError):
@@ -233,9 +239,11 @@ cdef class Store:
     def __cinit__(self):
         self.lock_fd = -1
         self.streams = {}
+        self.opened = []
+        self.cipher = ""
 
     def __init__(self, store_dir: str, *, int64_t sync_interval_ns=0, map_size: int = MAP_SIZE,
-                 hot_bytes: int = 8 << 20):
+                 hot_bytes: int = 8 << 20, key: str = "", old_key: str = "", cipher: str = "", store_id: str = ""):
         load_lmdb()
         stream = foreign_streams(store_dir)
         if stream is not None:
@@ -261,7 +269,7 @@ cdef class Store:
                 os.replace(data_path(self.directory), data_path(self.directory) + ".unfinished")
             self.open_env(map_size, MDB_NOTLS | (MDB_NOSYNC if self.w.nosync else 0))
             failpoint(FAIL_STORE_MADE)
-            self.open_meta()
+            self.open_meta(bytes.fromhex(store_id) or os.urandom(ID_SIZE))
             failpoint(FAIL_STORE_FORMATTED)
             if known_id is None:
                 self.keep_id(sync_interval_ns >= 0)
@@ -272,7 +280,11 @@ cdef class Store:
             if rc:
                 raise StoreError(f"can't start the storage worker: {os.strerror(rc)}")
             self.usable = True
+            self.open_vault(key, old_key, cipher or "chacha", known_id is None)
         except BaseException:
+            if self.w != NULL:
+                with nogil:
+                    worker_stop(self.w)
             self.release()
             raise
 
@@ -306,10 +318,9 @@ cdef class Store:
         self.w.page_size = stat.psize
         self.w.env = self.env
 
-    def open_meta(self) -> None:
+    def open_meta(self, bytes new_id) -> None:
         """Open the meta database; a new store gets its format and its id, an old one must have a known format."""
         cdef meta_t m
-        cdef bytes new_id = os.urandom(ID_SIZE)
         cdef int rc
         m.w = self.w
         memcpy(m.id, <char*>new_id, ID_SIZE)
@@ -329,22 +340,118 @@ cdef class Store:
 
     def keep_id(self, durably: bool) -> None:
         """Once the store is on disk, write its id beside it: should the data file be lost, that isn't taken for new."""
-        path = os.path.join(self.directory, "id")
         if durably:
             rc = mdb.env_sync(self.env, 1)
             if rc:
                 raise StoreError(f"can't write the store {self.directory!r}: {lmdb_text(rc)}")
             sync_directory(self.directory)      # the name of the data file, before there is an id that asks for it
         failpoint(FAIL_STORE_NAMED)
-        with open(path + ".new", "w") as file:
-            file.write(self.store_id + "\n")
+        self.write_file("id", self.store_id.encode() + b"\n", durably)
+        if durably:
+            sync_directory(os.path.dirname(self.directory))
+
+    def write_file(self, name: str, content: bytes, durably: bool) -> None:
+        """Write a small file beside the data file, whole or not at all."""
+        path = os.path.join(self.directory, name)
+        with open(path + ".new", "wb") as file:
+            file.write(content)
             file.flush()
             if durably:
                 os.fsync(file.fileno())
         os.rename(path + ".new", path)
         if durably:
             sync_directory(self.directory)
-            sync_directory(os.path.dirname(self.directory))
+
+    # Encryption.
+
+    def open_vault(self, key: str, old_key: str, cipher: str, made: bool) -> None:
+        """Open the store's key, where it has one, or make it in a new store that is to be encrypted."""
+        path = os.path.join(self.directory, "key")
+        kept = [value for name, value in self.items(b"key") if name == b"key"]
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                kept.append(file.read())    # should the other one be damaged
+        if not key:
+            if kept:
+                raise StoreError(f"the store {self.directory!r} is encrypted, and no encryption key is configured")
+            return
+        from natsc.jetstream.storekey import CIPHERS, WrongKeyError, is_whole, new_key, unwrap
+        if not kept:
+            if not made and (self.stream_names() or self.meta_items()):
+                raise PlainStoreError(f"the store {self.directory!r} isn't encrypted")
+            own = new_key()
+        else:
+            whole = next((one for one in kept if is_whole(one)), kept[0])
+            try:
+                own = unwrap(whole, key, self.store_id)
+            except WrongKeyError as error:
+                if not old_key:
+                    raise StoreError(f"can't open the store {self.directory!r}: {error}") from None
+                try:
+                    own = unwrap(whole, old_key, self.store_id)
+                except WrongKeyError:
+                    raise StoreError(f"can't open the store {self.directory!r}: it is encrypted neither with the "
+                                     "configured key nor with the previous one") from None
+                kept = []
+        if not kept:
+            self.keep_key(own, key, cipher)
+        self.vault = Vault(own, cipher)
+        self.cipher = CIPHERS[cipher]
+        self.w.sealed = True
+
+    def keep_key(self, own: bytes, key: str, cipher: str) -> None:
+        """Write the store's key, encrypted with the configured one, and a copy of that into a file."""
+        from natsc.jetstream.storekey import wrap
+        kept = wrap(own, key, cipher, self.store_id)
+        if not op_put(self.w, OP_META_PUT, NULL, b"key", 3, kept, len(kept)):
+            raise MemoryError
+        self.wait_durable()
+        self.write_file("key", kept, not self.w.nosync or self.w.sync_interval_ns > 0)
+
+    cdef bytes name_of(self, str account, str stream):
+        """The name under which a stream's databases are found."""
+        if self.vault is None:
+            return stream_name(account, stream)
+        return self.vault.hide(f"{account}\0{stream}".encode("utf-8", "surrogateescape")).hex().encode()
+
+    cdef bytes open_bytes(self, bytes context, bytes sealed):
+        """What stands at a place of the store; None where it doesn't decrypt."""
+        return sealed if self.vault is None else self.vault.open(context, sealed)
+
+    cdef bint put_value(self, uint32_t kind, streamdb_t* db, const char* key, size_t key_len, const char* value,
+                        size_t n) noexcept nogil:
+        """op_put, with the value sealed where the store is encrypted."""
+        if not self.w.sealed:
+            return op_put(self.w, kind, db, key, key_len, value, n)
+        with gil:
+            return self.put_sealed(kind, db, key[:key_len], value[:n])
+
+    cdef bint put_sealed(self, uint32_t kind, streamdb_t* db, bytes key, bytes value) noexcept:
+        cdef bytes context = b"M" + key if db == NULL else b"c" + db.name[:db.name_len] + b"\0" + key
+        cdef bytes sealed = self.vault.seal(context, value)
+        return op_put(self.w, kind, db, key, len(key), sealed, len(sealed))
+
+    cdef bint open_value(self, streamdb_t* db, const char* key, size_t key_len, MDB_val* v) noexcept nogil:
+        """Decrypt what was read where the store is encrypted: a record, or without db a value of meta. False if it can't be.
+
+        It can be read for a while then: to the turn's end, and until OPENED_MAX others were decrypted.
+        """
+        if not self.w.sealed:
+            return True
+        with gil:
+            return self.open_sealed(db, key[:key_len], v)
+
+    cdef bint open_sealed(self, streamdb_t* db, bytes key, MDB_val* v) noexcept:
+        cdef bytes context = (b"M" if db == NULL else b"m" + db.name[:db.name_len] + b"\0") + key
+        cdef bytes plain = self.vault.open(context, (<char*>v.data)[:v.size])
+        if plain is None:
+            return False
+        if len(self.opened) >= OPENED_MAX:
+            del self.opened[0]
+        self.opened.append(plain)
+        v.data = <char*>plain
+        v.size = len(plain)
+        return True
 
     # The loop.
 
@@ -367,6 +474,9 @@ cdef class Store:
         """End of a turn: hand over, give up the read transaction and with it every slice. The batch's id."""
         cdef uint64_t batch = self.submit()
         if batch or self.reading:
+            if self.w.sealed:
+                with gil:
+                    self.opened.clear()
             self.end_reads()
             worker_evict(self.w)
         return batch
@@ -519,7 +629,7 @@ cdef class Store:
     def open_stream(self, account: str, stream: str):
         """The FileStore of a stream, with what it holds; a new one where there is none. Raises StoreError."""
         from natsc.jetstream.filestore import FileStore
-        name = stream_name(account, stream)
+        name = self.name_of(account, stream)
         if name in self.streams:
             raise StoreError(f"stream {stream!r} of account {account!r} is open already")
         if not self.working():
@@ -543,8 +653,11 @@ cdef class Store:
     def stream_names(self) -> list[tuple[str, str]]:
         """(account, stream) of everything durable in the store."""
         names = []
-        for _, value in self.items(b"s/"):
-            account, _, stream = value[sizeof(state_head_t):].partition(b"\0")
+        for key, value in self.items(b"s/"):
+            label = self.open_bytes(b"s" + key[2:], value[sizeof(state_head_t):])
+            if label is None:
+                continue
+            account, _, stream = label.partition(b"\0")
             names.append((account.decode("utf-8", "surrogateescape"), stream.decode("utf-8", "surrogateescape")))
         return names
 
@@ -552,18 +665,32 @@ cdef class Store:
         """Keep a value with the next batch."""
         if len(key) > MAX_KEY:
             raise ValueError("key too long")
-        key = b"u/" + key
-        if not self.working() or not op_put(self.w, OP_META_PUT, NULL, key, len(key), value, len(value)):
+        if self.vault is not None:
+            value = len(key).to_bytes(2, "little") + key + value
+        key = self.meta_key(key)
+        if not self.working() or not self.put_value(OP_META_PUT, NULL, key, len(key), value, len(value)):
             raise StoreError(self.failure or "the store is closed")
 
+    def meta_key(self, bytes key) -> bytes:
+        return b"u/" + (key if self.vault is None else self.vault.hide(b"u/" + key))
+
     def meta_delete(self, bytes key) -> None:
-        key = b"u/" + key
+        key = self.meta_key(key)
         if not self.working() or not op_put(self.w, OP_META_DELETE, NULL, key, len(key), NULL, 0):
             raise StoreError(self.failure or "the store is closed")
 
     def meta_items(self, bytes prefix=b"") -> list[tuple[bytes, bytes]]:
         """What is kept under keys with that prefix, in their order, as far as it is durable."""
-        return [(key[2:], value) for key, value in self.items(b"u/" + prefix)]
+        if self.vault is None:
+            return [(key[2:], value) for key, value in self.items(b"u/" + prefix)]
+        found = []
+        for key, value in self.items(b"u/"):
+            plain = self.open_bytes(b"M" + key, value)
+            if plain is not None:           # else its stream will be told to have no configuration
+                n = 2 + int.from_bytes(plain[:2], "little")
+                if plain[2:n].startswith(prefix):
+                    found.append((plain[2:n], plain[n:]))
+        return sorted(found)
 
     def items(self, bytes prefix, unsigned int dbi=0) -> list[tuple[bytes, bytes]]:
         """Keys and values of a database (meta), as of the last batch."""

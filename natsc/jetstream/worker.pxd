@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from natsc.jetstream.lmdb cimport MDB_cursor, MDB_dbi, MDB_env, MDB_txn
 
 cdef enum:
-    OP_APPEND = 0           # seq, record
+    OP_APPEND = 0           # seq, record; seq2: its time
     OP_DELETE = 1           # seq
     OP_DELETE_RANGE = 2     # seq to seq2
     OP_CLEAR = 3            # every message
@@ -73,6 +73,7 @@ cdef struct worker_t:
     MDB_env* env
     MDB_dbi meta_dbi
     uint64_t sync_interval_ns   # 0 with nosync = never
+    bint sealed             # records come encrypted: their checksums are inside
     bint nosync             # commit without a sync
     # The queue: operation numbers begin with 1.
     opblock_t* first_block  # (loop) holds operation first_block_op and the next

@@ -30,7 +30,7 @@ from natsc.jetstream.failpoint cimport (FAIL_COMMIT_APPLIED, FAIL_COMMIT_BEGIN, 
                                         FAIL_ENLARGE, FAIL_SYNC, failpoint)
 from natsc.jetstream.bell cimport (bell_clear, bell_close, bell_open, bell_ring, bell_wait, monotonic_ns, mutex_free,
                                    mutex_new, pthread_mutex_lock, pthread_mutex_unlock, thread_join, thread_start)
-from natsc.jetstream.layout cimport (STORE_FORMAT, crc32c, record_seal, record_t, seq_to_key, key_to_seq, state_head_t)
+from natsc.jetstream.layout cimport (STORE_FORMAT, crc32c, record_seal, seq_to_key, key_to_seq, state_head_t)
 from natsc.jetstream.lmdb cimport (MDB_APPEND, MDB_CORRUPTED, MDB_CREATE, MDB_LAST, MDB_MAP_FULL, MDB_NEXT, MDB_NOTFOUND,
                                    MDB_SET_KEY, MDB_SET_RANGE, TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_dbi,
                                    MDB_txn, MDB_val, find_map, leaf_whole, mdb, note_map, trapped)
@@ -456,13 +456,14 @@ cdef int append_record(worker_t* w, MDB_txn* txn, op_t* op) noexcept nogil:
             rc = MDB_CORRUPTED
         if rc and rc != MDB_NOTFOUND:
             return rc
-    record_seal(op.data)
+    if not w.sealed:
+        record_seal(op.data)
     k.size = 8
     k.data = &key
     v.size = op.len
     v.data = op.data
     s.last_seq = op.seq
-    s.last_ts_ns = (<record_t*>op.data).ts_ns
+    s.last_ts_ns = <int64_t>op.seq2
     return mdb.cursor_put(s.cursor, &k, &v, MDB_APPEND)
 
 

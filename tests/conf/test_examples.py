@@ -34,6 +34,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def encryption_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What encrypted.conf expects in the environment."""
+    monkeypatch.setenv("NATSC_KEY", "k")
+
+
 @pytest.fixture
 def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts an example on free ports of this machine."""
@@ -154,6 +160,14 @@ async def test_mutual_tls(start: Start, folder: Path) -> None:
         await works(server, "clients.x", tls=context, tls_hostname="localhost", connect_timeout=2)
     context.load_cert_chain(made / "client.pem", made / "client-key.pem")
     assert await works(server, "clients.x", tls=context, tls_hostname="localhost")
+
+
+async def test_nothing_readable_is_stored(start: Start, folder: Path) -> None:
+    client = await nats.connect(start("encrypted.conf").url)
+    await client.jetstream().add_stream(name="SECRET", subjects=["SECRET.*"])
+    await client.jetstream().publish("SECRET.subject", b"SECRET payload")
+    await client.close()
+    assert b"SECRET" not in (folder / "encrypted-data/natsc/data.mdb").read_bytes()
 
 
 async def test_the_log_is_json(start: Start, folder: Path) -> None:

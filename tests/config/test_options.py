@@ -159,7 +159,7 @@ def test_what_natsc_lacks_is_named(text: str, name: str) -> None:
         ("ocsp: true", "ocsp"),
         ("ocsp {mode: must}", "ocsp"),
         ("tls {ocsp_peer: true}", "ocsp_peer"),
-        ("jetstream {key: k}", "jetstream encryption"),
+        ("jetstream {tpm {keys_file: f}}", "jetstream tpm"),
     ],
 )
 def test_what_protects_and_cannot_be_enforced_is_refused(text: str, name: str) -> None:

@@ -38,7 +38,9 @@ ROWS = (
         "natsc.jetstream.delivery",
         "natsc.jetstream.waiting",
         "natsc.jetstream.s2",
+        "natsc.jetstream.storekey",
     ),
+    ("natsc.jetstream.vault",),
     (
         "natsc.jetstream.memstore",
         "natsc.jetstream.archive natsc.jetstream.blocks",
