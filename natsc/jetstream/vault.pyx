@@ -12,8 +12,6 @@ Names (of accounts, streams, consumers) become keys of databases by a keyed hash
 nobody without the store's key can tell or guess them.
 """
 
-from hashlib import sha256
-from hmac import digest
 from os import urandom
 
 from libc.stdint cimport uint64_t
@@ -90,7 +88,9 @@ cdef class Vault:
         if known is None:
             if len(self.hidden) >= NAMES_MAX:
                 self.hidden.clear()
-            known = self.hidden[name] = digest(self.names_key, name, sha256)[:NAME_SIZE]
+            from hmac import digest     # late: a plain store needs no OpenSSL
+
+            known = self.hidden[name] = digest(self.names_key, name, "sha256")[:NAME_SIZE]
         return known
 
     # For tests and tools.

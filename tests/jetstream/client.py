@@ -8,7 +8,7 @@ from typing import Self
 
 from natsc.jetstream.api_request import Reply
 
-TIMEOUT_S = 5
+TIMEOUT_S = 15  # some answers come when nats-server has waited for five seconds
 
 
 class Client:
