@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 START_LIMIT_S = 10.0
 """Longest wait for a server's first INFO."""
-RUN_GRACE_S = 120.0
+RUN_GRACE_S = 300.0
 """Time that a run of the load generator may take beyond its load."""
 
 

@@ -79,6 +79,11 @@ cdef Py_ssize_t put_stripped(char* o, match_t* m, sub_t* s, msg_t* msg) noexcept
     return o + 2 + msg.size - msg.hdr_len + 2 - start
 
 
+cdef inline bint is_imported(match_t* m, client_t* c) noexcept nogil:
+    """Whether a match of one account leads to a client of another, by a shadow. Its prefix is there from the start."""
+    return c.account == NULL or m.sublist != &c.account.sublist
+
+
 cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
     """The receivers that need more than a copy. Returns whether the message counts as delivered."""
     cdef client_t* c = t.client
@@ -88,7 +93,7 @@ cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, m
     cdef Py_ssize_t n, size = msg.size
     if c.special & SPECIAL_CLOSED:
         return False
-    if t.imported and t.prefix != NULL:     # the subject as it is in the receiver's account
+    if is_imported(m, c) and t.prefix != NULL:  # the subject as it is in the receiver's account
         seen = m[0]
         seen.subject = t.prefix + 5
         seen.subject_len = t.prefix_len - 7 - s.sid_len
@@ -220,7 +225,7 @@ cdef inline bint deliver_one(engine_t* e, client_t* src, match_t* m, target_t* t
     cdef Py_ssize_t n
     if unlikely(c == src and c.no_echo):
         return False
-    if unlikely(t.imported) and e.forward_depth:
+    if unlikely(e.forward_depth != 0) and is_imported(m, c):
         return False        # what came for a service isn't exported as a stream
     if unlikely(c.blocked):
         if e.no_stall and pending_bytes(c) > (c.max_pending >> 2) * 3:

@@ -495,7 +495,6 @@ cdef bint import_target(match_t* m, target_t* t) noexcept nogil:
     cdef char* here
     cdef Py_ssize_t n
     t.sub = shadow.origin
-    t.imported = True
     if shadow.rule.here == NULL:
         build_prefix(t, m.subject, m.subject_len)
         return t.prefix != NULL
@@ -521,7 +520,6 @@ cdef bint add_target(sub_t* s, void* ctx) noexcept nogil:
     grown.prefix = NULL
     grown.prefix_len = 0
     grown.group = 0
-    grown.imported = False
     if unlikely(s.shadow != NULL) and s.shadow.sub == s and not import_target(m, grown):
         return True         # memory is out: this one misses the message
     m.num_targets += 1

@@ -164,7 +164,6 @@ cdef struct sublist_t:
 cdef struct target_t:
     sub_t* sub
     client_t* client
-    bint imported           # sub is the origin of a shadow: prefix is there from the start, with the subject as it is here
     char* prefix            # "HMSG <subject> <sid> ", built at the second use; MSG starts one byte later
     uint32_t prefix_len
     uint32_t group          # 0 = plain; in a group's first member the number of members, in the others 1
