@@ -27,7 +27,7 @@ from natsc.jetstream.layout import with_checksum, without_checksum
 from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
 from natsc.jetstream.stream_config import FILE, SourceInfo, StreamConfig, StreamSource
-from natsc.jetstream.transform import Transform
+from natsc.config.transform import Transform
 from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER
 
 TYPE_CHECKING = False

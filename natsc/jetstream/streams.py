@@ -70,11 +70,11 @@ class ManagedStream(Stream):
         """Works by a checked configuration from now on."""
         self._transform = self._republish = None
         if config.subject_transform is not None:
-            from natsc.jetstream.transform import Transform
+            from natsc.config.transform import Transform
 
             self._transform = Transform(config.subject_transform.src or ">", config.subject_transform.dest)
         if config.republish is not None:
-            from natsc.jetstream.transform import Transform
+            from natsc.config.transform import Transform
 
             self._republish = Transform(config.republish.src or ">", config.republish.dest)
         domain = self.owner.domain

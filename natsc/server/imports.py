@@ -81,7 +81,7 @@ def _tie_account(
 def _mappings(configured: dict[str, list[options.MapDest]], cluster: str) -> Any:
     """A cluster's own destinations count in place of those for everywhere."""
     from natsc.engine.transform import Mappings
-    from natsc.jetstream.transform import Transform
+    from natsc.config.transform import Transform
 
     found = []
     for source, dests in configured.items():
@@ -103,7 +103,7 @@ def _stream(source: Account, entry: options.Import) -> tuple[Account, str, str, 
 
 def both_ways(subject: str, to: str) -> tuple[Transform, Transform]:
     """(from subject to `to`, back again); `to` names its wildcards or has them in the same order."""
-    from natsc.jetstream.transform import Transform
+    from natsc.config.transform import Transform
 
     dest = tokenize(to)
     order = [int(arguments[0]) for name, arguments in map(mapping_function, dest.split(".")) if name == "wildcard"]

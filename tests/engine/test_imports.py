@@ -6,7 +6,7 @@ import pytest
 
 from natsc.engine.transform import Mappings
 from natsc.imports import Replies, ServiceImport, StreamImports, set_mappings, set_streams
-from natsc.jetstream.transform import Transform
+from natsc.config.transform import Transform
 from natsc.server.imports import both_ways
 from natsc.testing.world import SECOND_NS, World
 

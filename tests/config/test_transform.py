@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from natsc.jetstream.transform import Transform
+from natsc.config.transform import Transform
 
 
 @pytest.mark.parametrize(
