@@ -16,9 +16,9 @@ from libc.string cimport memcmp, memcpy, memset
 
 from natsc.jetstream.checkpoint cimport checkpoint_head_t, checkpoint_read, checkpoint_write
 from natsc.jetstream.failpoint cimport FAIL_CHECKPOINT, failpoint
-from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_SEALED, RECORD_UNREADABLE,
-                                     crc32c, key_to_seq, record_check_body, record_check_head, record_seal, record_size,
-                                     record_view, record_write, seq_to_key, state_head_t, stored_t)
+from natsc.jetstream.layout cimport (MAX_KEY, MAX_NAME, RECORD_MISSING, RECORD_NOT_NOW, RECORD_OK, RECORD_SEALED,
+                                     RECORD_UNREADABLE, crc32c, key_to_seq, record_check_body, record_check_head, record_seal,
+                                     record_size, record_view, record_write, seq_to_key, state_head_t, stored_t)
 from natsc.jetstream.layout import with_checksum, without_checksum
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_LAST, MDB_NEXT, MDB_NOTFOUND, MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE,
                                    MDB_cursor, MDB_stat, MDB_txn, MDB_val, cursor_get_trapped, cursor_open_trapped,

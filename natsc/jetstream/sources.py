@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 
 from natsc.config.gotext import quote
+from natsc.config.transform import Transform
 from natsc.jetstream import api_errors as errors
 from natsc.jetstream.api_errors import ApiError
 from natsc.jetstream.api_request import header, header_block
@@ -27,7 +28,6 @@ from natsc.jetstream.layout import with_checksum, without_checksum
 from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
 from natsc.jetstream.stream_config import FILE, SourceInfo, StreamConfig, StreamSource
-from natsc.config.transform import Transform
 from natsc.jetstream.versioning import REQUIRED_LEVEL_HEADER
 
 TYPE_CHECKING = False

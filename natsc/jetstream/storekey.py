@@ -65,7 +65,7 @@ def wrap(key: bytes, configured: str, cipher: str, store_id: str) -> bytes:
 
 
 def unwrap(kept: bytes, configured: str, store_id: str) -> bytes:
-    """The store's key. WrongKeyError where the configured key isn't the one, StoreError where what is kept is damaged."""
+    """The store's key. WrongKeyError: the configured key isn't the one; StoreError: what is kept is damaged."""
     from cryptography.exceptions import InvalidTag
 
     try:
@@ -77,9 +77,10 @@ def unwrap(kept: bytes, configured: str, store_id: str) -> bytes:
     if cipher not in CIPHERS or 128 * work["n"] * work["r"] > WORK_MAX:
         raise StoreError(f"the store's key is kept in a way that this natsc doesn't know: {cipher}, {work}")
     try:
-        return aead(cipher, _stretch(configured, salt, work)).decrypt(nonce, wrapped, _context(cipher, store_id))
+        key: bytes = aead(cipher, _stretch(configured, salt, work)).decrypt(nonce, wrapped, _context(cipher, store_id))
     except InvalidTag:
         raise WrongKeyError("the store is encrypted with another key") from None
+    return key
 
 
 def is_whole(kept: bytes) -> bool:

@@ -80,8 +80,8 @@ def _tie_account(
 
 def _mappings(configured: dict[str, list[options.MapDest]], cluster: str) -> Any:
     """A cluster's own destinations count in place of those for everywhere."""
-    from natsc.engine.transform import Mappings
     from natsc.config.transform import Transform
+    from natsc.engine.transform import Mappings
 
     found = []
     for source, dests in configured.items():

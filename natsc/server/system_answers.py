@@ -241,7 +241,8 @@ def _options(system: System, struct: str, fields: dict[str, tuple[type, str]], p
         if known is None or value is None:
             continue
         wanted, option = known
-        if type(value) is not wanted:
+        given = type(value)
+        if given is not wanted:
             where = f"Go struct field {struct}EventOptions.{name} of type {_GO_TYPES[wanted]}"
             raise _Fault(400, f"json: cannot unmarshal {_kind(value)} into {where}")
         if option == "state":

@@ -50,7 +50,7 @@ def _head(system: System, kind: str) -> dict[str, Any]:
 def _client(system: System, client: Client, stopped: bool) -> dict[str, Any]:
     shown = client_info(system.server, client, True)
     shown.pop("server", None)
-    tail = {name: shown.pop(name) for name in ("kind", "client_type") if name in shown}
+    tail: dict[str, Any] = {name: shown.pop(name) for name in ("kind", "client_type") if name in shown}
     if stopped:
         shown["stop"] = timestamp(system.server.clock.wall_ns())
     shown["name_tag"] = client.account.name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from natsc.config.transform import Transform
 from natsc.engine.transform import Mappings
 from natsc.imports import Replies, ServiceImport, StreamImports, set_mappings, set_streams
-from natsc.config.transform import Transform
 from natsc.server.imports import both_ways
 from natsc.testing.world import SECOND_NS, World
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from natsc.errors import StoreError
 from natsc.jetstream import storekey
 from natsc.jetstream.encrypt import open_encrypted
@@ -18,7 +19,8 @@ from natsc.jetstream.vault import Vault
 
 from .storemodel import Model
 
-SECRETS = [b"SECRET-" + what for what in (b"account", b"stream", b"subject", b"header", b"payload", b"consumer", b"meta")]
+KINDS = (b"account", b"stream", b"subject", b"header", b"payload", b"consumer", b"meta")
+SECRETS = [b"SECRET-" + what for what in KINDS]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,8 @@ def sealed(where, key="k", **more):
 def fill(store, stream="SECRET-stream"):
     f = store.open_stream("SECRET-account", stream)
     for i in range(300):
-        f.append_bytes(b"SECRET-subject.%d" % (i % 3), b"SECRET-payload %d" % i, b"NATS/1.0\r\nA: SECRET-header\r\n\r\n", i + 1)
+        subject, payload = b"SECRET-subject.%d" % (i % 3), b"SECRET-payload %d" % i
+        f.append_bytes(subject, payload, b"NATS/1.0\r\nA: SECRET-header\r\n\r\n", i + 1)
     f.consumer_put_bytes(b"config/SECRET-consumer", b"SECRET-consumer")
     f.consumer_put_bytes(b"state/SECRET-consumer\0s", b"SECRET-consumer state")
     store.meta_put(b"stream/SECRET-meta", b"SECRET-meta")
@@ -48,7 +51,8 @@ def contents(store):
     assert f.lost == []
     return (
         [f.get_bytes(seq) for seq in range(1, f.last_seq + 1)], f.state_dict(), f.subjects_state(),
-        f.consumer_items(), f.consumer_items(b"state/SECRET-consumer\0"), store.meta_items(b"stream/"), store.stream_names(),
+        f.consumer_items(), f.consumer_items(b"state/SECRET-consumer\0"),
+        store.meta_items(b"stream/"), store.stream_names(),
     )  # fmt: skip
 
 

@@ -46,7 +46,8 @@ class Consumer:
 
     def configure(self, config: dict[str, Any]) -> None:
         self.config = config
-        self.filters = config.get("filter_subjects") or ([config["filter_subject"]] if config.get("filter_subject") else [])
+        one = config.get("filter_subject")
+        self.filters = config.get("filter_subjects") or ([one] if one else [])
         self.policy = config["ack_policy"]
         self.max_deliver = config.get("max_deliver", -1)
         self.max_pending = config.get("max_ack_pending", 0) if self.policy != "none" else 0
@@ -255,9 +256,7 @@ class Consumer:
             if request is None:
                 return False
             key = request.key
-        self.stream.emit(
-            key, ("msg", message.subject.encode(), headers, body, times, seq, self.next_dseq, shown)
-        )
+        self.stream.emit(key, ("msg", message.subject.encode(), headers, body, times, seq, self.next_dseq, shown))
         self.sent(seq, times)
         if request is not None:
             request.sent += 1

@@ -1,8 +1,9 @@
 """Random programs for JetStream, as hypothesis state machines that the servers and the model run step by step.
 
 Compared compares natsc, nats-server and the model; Timed has natsc alone with the model, and a clock that it moves.
-Each program has a stream of its own on servers that stay. A step is sent to all servers at once; then what they answered
-and delivered, and afterwards what they say about consumers and stream, must be the same, and as the model has it.
+Each program has a stream of its own on servers that stay. A step is sent to all servers at once; then what they
+answered and delivered, and afterwards what they say about consumers and stream, must be the same, and as the model
+has it.
 
 What isn't the same from run to run (times) is left out. nats-server tells consumers of messages behind their PubAcks:
 what it says about a consumer is asked again for a second. natsc has to be right at once.
@@ -48,7 +49,8 @@ CONSUMING: list[tuple[str, Any]] = [
     ("ack_policy", "none"), ("ack_policy", "all"), ("deliver_policy", "last"), ("deliver_policy", "new"),
     ("deliver_policy", "last_per_subject"), ("deliver_policy", "by_start_sequence"), ("max_deliver", 1),
     ("max_deliver", 2), ("max_ack_pending", 1), ("max_ack_pending", 2), ("max_ack_pending", 3), ("headers_only", True),
-    ("deliver_subject", "push"), ("deliver_subject", "push"), ("filter", 1), ("filter", 1), ("filter", 2), ("filter", 2),
+    ("deliver_subject", "push"), ("deliver_subject", "push"), ("filter", 1), ("filter", 1), ("filter", 2),
+    ("filter", 2),
 ]  # fmt: skip
 
 some_limits = st.lists(st.sampled_from(LIMITS), max_size=4).map(dict)
@@ -169,7 +171,8 @@ class Programs(RuleBasedStateMachine):
             keys.append(self.fresh())
             block = header_block(headers)
             sizes = f"{len(block)} {len(block) + len(body)}" if block else f"{len(body)}"
-            data += f"{'HPUB' if block else 'PUB'} {subject} _R.{keys[-1]} {sizes}\r\n".encode() + block + body + b"\r\n"
+            head = f"{'HPUB' if block else 'PUB'} {subject} _R.{keys[-1]} {sizes}\r\n"
+            data += head.encode() + block + body + b"\r\n"
         self.write(data)
         found = []
         for peer in self.peers:
@@ -233,8 +236,12 @@ class Programs(RuleBasedStateMachine):
                 for answer in answers[i]:
                     self.leave_out_floor(answer)
             if not all(has(a, w) for a, w in zip(answers[0], wanted.values(), strict=True)):
-                raise Difference("\n".join(f"{w}: the model has\n  {p}" + "".join(f"\n  {peer.name}: {a[i]}" for peer, a in zip(
-                    self.peers, answers, strict=True)) for i, (w, p) in enumerate(wanted.items()) if not has(answers[0][i], p)))
+                lines = []
+                for i, (operation, predicted) in enumerate(wanted.items()):
+                    if not has(answers[0][i], predicted):
+                        lines.append(f"{operation}: the model has\n  {predicted}")
+                        lines += [f"  {peer.name}: {a[i]}" for peer, a in zip(self.peers, answers, strict=True)]
+                raise Difference("\n".join(lines))
             behind = [i for i in range(1, len(self.peers)) if answers[i] != answers[0]]
             if behind and time.monotonic() > deadline:
                 for operation, *said in zip(wanted, *answers, strict=True):
@@ -250,7 +257,8 @@ class Programs(RuleBasedStateMachine):
 
     def ask_one(self, peer: Peer, operations: list[str]) -> list[Any]:
         keys = [self.fresh() for _ in operations]
-        peer.write(b"".join(f"PUB $JS.API.{o} _R.{k} 0\r\n\r\n".encode() for o, k in zip(operations, keys, strict=True)))
+        requests = [f"PUB $JS.API.{o} _R.{k} 0\r\n\r\n" for o, k in zip(operations, keys, strict=True)]
+        peer.write("".join(requests).encode())
         peer.wait({-key: 1 for key in keys}, ANSWER_S)
         return [steady_state(peer.got.pop(-key, [("", None)])[0][1]) for key in keys]
 
@@ -319,7 +327,8 @@ class Programs(RuleBasedStateMachine):
         body = json.dumps(wanted).encode()
         said = []
         for peer in self.peers:
-            peer.write(f"PUB $JS.API.STREAM.UPDATE.{self.model.name} _R.{key} {len(body)}\r\n".encode() + body + b"\r\n")
+            head = f"PUB $JS.API.STREAM.UPDATE.{self.model.name} _R.{key} {len(body)}\r\n"
+            peer.write(head.encode() + body + b"\r\n")
             peer.wait({-key: 1}, ANSWER_S)
             answer = peer.got.pop(-key)[0][1]
             said.append({"config": answer.get("config"), "error": answer.get("error")})
@@ -376,17 +385,18 @@ class Programs(RuleBasedStateMachine):
         seq = self.somewhere(seq)
         if any(c.skip for c in self.model.consumers.values()):
             return  # nats-server counts it twice among what isn't pending any more
-        self.api(
-            f"STREAM.MSG.DELETE.{self.model.name}", {"seq": seq, "no_erase": not erase}, self.model.delete(seq)
-        )
+        self.api(f"STREAM.MSG.DELETE.{self.model.name}", {"seq": seq, "no_erase": not erase}, self.model.delete(seq))
         self.settle()
 
     def somewhere(self, seq: int) -> int:
         """Sequences of a stream that may begin anywhere."""
         return max(self.model.first_seq + seq - 2, 0)
 
-    @rule(filter=st.sampled_from(["", "", *FILTERS]), seq=st.sampled_from([0, 0, 3, 4, 5, 6, 9]),
-          keep=st.sampled_from([0, 0, 1, 2]))
+    @rule(
+        filter=st.sampled_from(["", "", *FILTERS]),
+        seq=st.sampled_from([0, 0, 3, 4, 5, 6, 9]),
+        keep=st.sampled_from([0, 0, 1, 2]),
+    )
     def purge(self, filter: str, seq: int, keep: int) -> None:
         filter = self.subject(filter) if filter else ""
         if any(c.stalled or c.queue or overlaps(c.filters, filter) for c in self.model.consumers.values()):
@@ -421,8 +431,12 @@ class Programs(RuleBasedStateMachine):
 
     # Reading
 
-    @rule(seq=seqs, filter=st.sampled_from([*TOKENS, *FILTERS]), how=st.sampled_from(["seq", "last", "next"]),
-          direct=st.booleans())
+    @rule(
+        seq=seqs,
+        filter=st.sampled_from([*TOKENS, *FILTERS]),
+        how=st.sampled_from(["seq", "last", "next"]),
+        direct=st.booleans(),
+    )
     def get(self, seq: int, filter: str, how: str, direct: bool) -> None:
         seq, pattern, model = self.somewhere(seq), self.subject(filter), self.model
         if how == "seq":
@@ -500,7 +514,8 @@ class Programs(RuleBasedStateMachine):
         name = self.model.name
         body = json.dumps({"stream_name": name, "config": config, "action": action}).encode()
         said = []
-        self.write(f"PUB $JS.API.CONSUMER.CREATE.{name}.{config['name']} _R.{key} {len(body)}\r\n".encode() + body + b"\r\n")
+        head = f"PUB $JS.API.CONSUMER.CREATE.{name}.{config['name']} _R.{key} {len(body)}\r\n"
+        self.write(head.encode() + body + b"\r\n")
         for peer in self.peers:
             peer.wait({-key: 1}, ANSWER_S)
             answer = peer.got.pop(-key, [("", {})])[0][1]
@@ -527,7 +542,8 @@ class Programs(RuleBasedStateMachine):
         fixed = ("deliver_policy", "ack_policy", "opt_start_seq", "deliver_subject")
         wanted = {k: v for k, v in wanted.items() if k not in fixed}
         wanted |= {k: v for k, v in consumer.config.items() if k in fixed}
-        if consumer.looked or consumer.config["deliver_policy"] == "last_per_subject":  # how far isn't known; and nats-server waits for what it doesn't want any more
+        # How far it has looked isn't known; and nats-server waits for what it doesn't want any more.
+        if consumer.looked or consumer.config["deliver_policy"] == "last_per_subject":
             for key in ("filter_subject", "filter_subjects"):
                 wanted.pop(key, None)
         if consumer.filters and not ("filter_subject" in wanted or "filter_subjects" in wanted):
@@ -553,8 +569,13 @@ class Programs(RuleBasedStateMachine):
         self.settle()
 
     @precondition(consumers_there)
-    @rule(one=which_consumer, batch=st.integers(1, 5), max_bytes=st.sampled_from([0, 0, 0, 100, 300]), no_wait=st.booleans(),
-          expires=st.booleans())
+    @rule(
+        one=which_consumer,
+        batch=st.integers(1, 5),
+        max_bytes=st.sampled_from([0, 0, 0, 100, 300]),
+        no_wait=st.booleans(),
+        expires=st.booleans(),
+    )
     def pull(self, one: int, batch: int, max_bytes: int, no_wait: bool, expires: bool) -> None:
         consumer = self.consumer(one)
         key = self.fresh()
@@ -608,8 +629,12 @@ class Programs(RuleBasedStateMachine):
         self.settle()
 
     @precondition(consumers_there)
-    @rule(one=which_consumer, which=st.integers(0, 5), how=st.sampled_from(["", "", "+ACK", "-NAK", "-NAK", "+TERM", "+WPI"]),
-          confirmed=st.booleans())
+    @rule(
+        one=which_consumer,
+        which=st.integers(0, 5),
+        how=st.sampled_from(["", "", "+ACK", "-NAK", "-NAK", "+TERM", "+WPI"]),
+        confirmed=st.booleans(),
+    )
     def acknowledge(self, one: int, which: int, how: str, confirmed: bool) -> None:
         consumer = self.consumer(one)
         if not consumer.delivered:

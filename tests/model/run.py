@@ -82,8 +82,10 @@ def main() -> int:
             for one in (*peers, *processes):
                 one.close()
     took = time.monotonic() - began
-    print(f"seed {args.seed}: {counts['programs']} programs, {counts['steps']} steps, {took:.0f} s, "
-          f"{found} differences, {unstable} not seen again")
+    print(
+        f"seed {args.seed}: {counts['programs']} programs, {counts['steps']} steps, {took:.0f} s, "
+        f"{found} differences, {unstable} not seen again"
+    )
     return 1 if found else 0
 
 

@@ -1,8 +1,8 @@
 """A stream as a dict of messages: slow, and obviously right.
 
-It predicts answers to publishers, what is stored, and (with consumer.py) what is delivered to whom. Whether a configuration
-is accepted isn't predicted: the servers must agree on that, and the model takes over what they say the configuration is.
-Time is a number that the caller sets; nothing here happens by itself.
+It predicts answers to publishers, what is stored, and (with consumer.py) what is delivered to whom. Whether a
+configuration is accepted isn't predicted: the servers must agree on that, and the model takes over what they say the
+configuration is. Time is a number that the caller sets; nothing here happens by itself.
 """
 
 from __future__ import annotations
@@ -168,9 +168,7 @@ class Stream:
         if headers.get("Nats-Expected-Last-Msg-Id", self.last_id) != self.last_id:
             return error(10070)
         rollup = headers.get("Nats-Rollup")
-        if rollup and (
-            not self.get("allow_rollup_hdrs") or self.get("deny_purge") or rollup not in ("sub", "all")
-        ):
+        if rollup and (not self.get("allow_rollup_hdrs") or self.get("deny_purge") or rollup not in ("sub", "all")):
             return error(10111)
         return None
 
@@ -282,9 +280,7 @@ class Stream:
 
     def is_needed(self, seq: int, but: Consumer | None = None) -> bool:
         message = self.messages[seq]
-        return any(
-            c is not but and c.wants(message.subject) and c.needs(seq) for c in self.consumers.values()
-        )
+        return any(c is not but and c.wants(message.subject) and c.needs(seq) for c in self.consumers.values())
 
     def acked(self, consumer: Consumer, seq: int) -> None:
         """The consumer needs it no more."""
@@ -314,7 +310,7 @@ class Stream:
 
     def deliver(self) -> None:
         """Deliver what can be delivered; that may make room for more."""
-        while any([consumer.deliver() for consumer in list(self.consumers.values())]):
+        while [consumer for consumer in list(self.consumers.values()) if consumer.deliver()]:
             pass
 
     def emit(self, key: int, event: Event) -> None:
