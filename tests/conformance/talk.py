@@ -37,6 +37,7 @@ class Talk:
         self.record: list[str] = []
         self.replies: list[str] = []  # reply subjects of the messages that came, in order
         self.last_headers = ""
+        self.early = 0  # messages that came before an API's answer and are expected behind it
         self.line()
         options = {"verbose": False, "headers": True, "no_responders": True}
         self.write(f"CONNECT {json.dumps(options)}\r\nSUB {self.inbox}.> 1\r\n")
@@ -117,7 +118,8 @@ class Talk:
     def expect(self, count: int = 1, mixed: bool = False) -> None:
         """Read so many messages. mixed: in an order that isn't fixed."""
         start = len(self.record)
-        for _ in range(count):
+        early, self.early = min(self.early, count), max(self.early - count, 0)
+        for _ in range(count - early):
             while not self.read():
                 pass
         if mixed:
@@ -138,8 +140,14 @@ class Talk:
     # JetStream
 
     def api(self, operation: str, body: Any = "") -> None:
+        """A request and its answer. What nats-server now and then delivers before the answer is noted behind it."""
         self.publish(f"$JS.API.{operation}", body if isinstance(body, str) else json.dumps(body), "api")
-        self.expect()
+        start = len(self.record)
+        while not self.record[start:] or not self.record[-1].startswith("_INBOX.api "):
+            while not self.read():
+                pass
+        self.record.insert(start, self.record.pop())
+        self.early += len(self.record) - start - 1
 
     def stream(self, name: str, **config: Any) -> None:
         self.api(f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"{name}.>"], "storage": "memory", **config})
