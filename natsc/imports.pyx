@@ -18,16 +18,8 @@ from natsc.engine.client cimport detach
 from natsc.engine.service cimport reply_prefix_choose, responses_clear, take_request, take_response
 from natsc.engine.shadow cimport shadows_add, shadows_remove
 from natsc.engine.sublist cimport sub_subject, sublist_visit
-from natsc.engine.transform cimport Mappings, Transform
+from natsc.engine.transform cimport Mappings, Transform, copy_text
 from natsc.engine.types cimport SPECIAL_LOCAL, engine_t, service_t, stream_import_t, sub_t
-
-
-cdef char* copy_text(bytes text) except NULL:
-    cdef char* p = <char*>malloc(len(text) + 1)
-    if p == NULL:
-        raise MemoryError
-    memcpy(p, <const char*>text, len(text) + 1)
-    return p
 
 
 @cython.no_gc_clear     # __dealloc__ needs engine and client

@@ -21,6 +21,7 @@ from natsc.engine.account cimport close_client, remove_sub
 from natsc.engine.permissions cimport denied_delivery, reply_remember
 from natsc.engine.random cimport random_below
 from natsc.engine.sublist cimport build_prefix, cache_lookup
+from natsc.engine.text cimport put_number
 from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES,
                                  SPECIAL_TRACE, client_t, engine_t, forward_t, job_t, match_t, msg_t, sub_t, target_t, unlikely)
 
@@ -31,20 +32,6 @@ cdef enum:
     # Output of one client that isn't kept until the end of the turn, where so many wait for it: together they outgrow the cache.
     FLUSH_AT = 65536
     FLUSH_AT_CLIENTS = 32
-
-
-cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
-    """Write n in decimal at o; returns the end."""
-    cdef char digits[20]
-    cdef int k = 20
-    while True:
-        k -= 1
-        digits[k] = <char>(48 + n % 10)
-        n //= 10
-        if n == 0:
-            break
-    memcpy(o, digits + k, 20 - k)
-    return o + 20 - k
 
 
 cdef void overflow(engine_t* e, client_t* c) noexcept nogil:

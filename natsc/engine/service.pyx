@@ -23,6 +23,7 @@ from natsc.engine.deliver cimport deliver_msg, forward_push
 from natsc.engine.hooks cimport hook_requester, hook_service_begins, hook_service_ends
 from natsc.engine.random cimport random_below
 from natsc.engine.sublist cimport cache_lookup
+from natsc.engine.text cimport put_number
 from natsc.engine.timers cimport timer_arm, timer_cancel
 from natsc.engine.transform cimport mappings_apply, transform_apply
 from natsc.engine.types cimport (account_t, client_t, engine_t, forward_t, hash_bytes, match_t, msg_t, response_t,
@@ -179,18 +180,6 @@ cdef void responses_clear(engine_t* e, service_t* s) noexcept nogil:
 cdef inline char* put(char* o, const char* s, Py_ssize_t n) noexcept nogil:
     memcpy(o, s, n)
     return o + n
-
-
-cdef char* put_number(char* o, uint64_t n) noexcept nogil:
-    cdef char digits[20]
-    cdef int k = 20
-    while True:
-        k -= 1
-        digits[k] = <char>(48 + n % 10)
-        n //= 10
-        if n == 0:
-            break
-    return put(o, digits + k, 20 - k)
 
 
 cdef Py_ssize_t put_info(client_t* src, service_t* s, char* out) noexcept nogil:

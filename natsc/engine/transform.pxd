@@ -7,6 +7,8 @@ from natsc.engine.types cimport account_t, mapping_t, transform_t
 cdef char* transform_apply(transform_t* t, uint64_t* random, const char* s, Py_ssize_t n, Py_ssize_t* made) noexcept nogil
 cdef char* mappings_apply(account_t* a, uint64_t* random, const char* s, Py_ssize_t n, Py_ssize_t* made) noexcept nogil
 
+cdef char* copy_text(bytes text) except NULL
+
 cdef class Transform:
     cdef transform_t t
     cdef uint64_t random

@@ -14,6 +14,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from natsc.engine.random cimport random_below
 from natsc.engine.subject cimport is_subset_match
+from natsc.engine.text cimport put_number
 from natsc.engine.types cimport account_t, dest_t, mapping_t, part_t, transform_t
 
 cdef enum:
@@ -56,16 +57,9 @@ cdef void put(writer_t* w, const char* s, Py_ssize_t n) noexcept nogil:
     w.len += n
 
 
-cdef void put_number(writer_t* w, uint64_t n) noexcept nogil:
+cdef void put_digits(writer_t* w, uint64_t n) noexcept nogil:
     cdef char digits[20]
-    cdef int k = 20
-    while True:
-        k -= 1
-        digits[k] = <char>(48 + n % 10)
-        n //= 10
-        if n == 0:
-            break
-    put(w, digits + k, 20 - k)
+    put(w, digits, put_number(digits, n) - digits)
 
 
 cdef const char* find_token(const char* s, Py_ssize_t n, int32_t index, Py_ssize_t* len) noexcept nogil:
@@ -167,10 +161,10 @@ cdef void put_part(writer_t* w, part_t* p, uint64_t* random, const char* s, Py_s
         put(w, p.text, p.len)
         return
     if p.kind == PART_PARTITION:
-        put_number(w, partition_of(p, s, n))
+        put_digits(w, partition_of(p, s, n))
         return
     if p.kind == PART_RANDOM:
-        put_number(w, random_below(random, <uint32_t>p.number) if p.number > 0 else 0)
+        put_digits(w, random_below(random, <uint32_t>p.number) if p.number > 0 else 0)
         return
     t = find_token(s, n, p.token, &len)
     if p.kind == PART_WILDCARD:
@@ -224,6 +218,7 @@ cdef char* mappings_apply(account_t* a, uint64_t* random, const char* s, Py_ssiz
 
 
 cdef char* copy_text(bytes text) except NULL:
+    """A copy that C may keep, with a NUL behind it, for the caller to free."""
     cdef char* p = <char*>malloc(len(text) + 1)
     if p == NULL:
         raise MemoryError

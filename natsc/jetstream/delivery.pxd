@@ -20,7 +20,6 @@ cdef struct ack_info_t:
     uint64_t sseq
     uint64_t dseq
 
-cdef Py_ssize_t put_number(char* out, uint64_t n) noexcept nogil
 cdef Py_ssize_t write_ack_numbers(char* out, uint64_t deliveries, uint64_t sseq, uint64_t dseq, int64_t ts_ns,
                                   uint64_t pending) noexcept nogil
 cdef bint read_ack_subject(const char* subject, Py_ssize_t n, int first, ack_info_t* out) noexcept nogil

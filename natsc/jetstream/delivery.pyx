@@ -8,39 +8,26 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
+from natsc.engine.text cimport put_number
 from natsc.engine.types cimport msg_t
 from natsc.jetstream.layout cimport stored_t
 
 cdef uint64_t NO_NUMBER = 0xFFFFFFFFFFFFFFFFULL
 
 
-cdef Py_ssize_t put_number(char* out, uint64_t n) noexcept nogil:
-    """Write n in decimal; returns the length."""
-    cdef char digits[20]
-    cdef int k = 20
-    while True:
-        k -= 1
-        digits[k] = <char>(48 + n % 10)
-        n //= 10
-        if n == 0:
-            break
-    memcpy(out, digits + k, 20 - k)
-    return 20 - k
-
-
 cdef Py_ssize_t write_ack_numbers(char* out, uint64_t deliveries, uint64_t sseq, uint64_t dseq, int64_t ts_ns,
                                   uint64_t pending) noexcept nogil:
     """What stands behind "$JS.ACK.<stream>.<consumer>."; at most ACK_NUMBERS_MAX bytes. Returns the length."""
     cdef char* o = out
-    o += put_number(o, deliveries)
+    o = put_number(o, deliveries)
     o[0] = 46
-    o += 1 + put_number(o + 1, sseq)
+    o = put_number(o + 1, sseq)
     o[0] = 46
-    o += 1 + put_number(o + 1, dseq)
+    o = put_number(o + 1, dseq)
     o[0] = 46
-    o += 1 + put_number(o + 1, <uint64_t>ts_ns)
+    o = put_number(o + 1, <uint64_t>ts_ns)
     o[0] = 46
-    o += 1 + put_number(o + 1, pending)
+    o = put_number(o + 1, pending)
     return o - out
 
 
@@ -125,10 +112,10 @@ cdef bint compose(scratch_t* s, const stored_t* m, const char* reply, Py_ssize_t
     o[reply_len] = 32
     o += reply_len + 1
     if hdr:
-        o += put_number(o, hdr)
+        o = put_number(o, hdr)
         o[0] = 32
         o += 1
-    o += put_number(o, hdr + body)
+    o = put_number(o, hdr + body)
     memcpy(o, b"\r\n", 2)
     o += 2
     out.payload = o

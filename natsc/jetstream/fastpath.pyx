@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy
 
-from natsc.jetstream.outbox cimport put_number
+from natsc.engine.text cimport put_number
 
 cdef enum:
     END = 6     # bytes of ".1.$FI", which says that a message is one more

@@ -64,17 +64,3 @@ cdef class Outbox:
     cdef void drain(self, fifo_t* f, uint64_t op) noexcept
     cdef void show_until(self, uint64_t op)
     cdef void fail(self)
-
-
-cdef inline char* put_number(char* o, uint64_t n) noexcept nogil:
-    """Write n in decimal at o; returns the end."""
-    cdef char digits[20]
-    cdef int k = 20
-    while True:
-        k -= 1
-        digits[k] = <char>(48 + n % 10)
-        n //= 10
-        if n == 0:
-            break
-    memcpy(o, digits + k, 20 - k)
-    return o + 20 - k

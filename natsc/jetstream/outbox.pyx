@@ -19,6 +19,7 @@ from natsc._core cimport Engine
 from natsc.engine.account cimport Account
 from natsc.engine.client cimport publish_own
 from natsc.engine.deliver cimport job_post
+from natsc.engine.text cimport put_number
 from natsc.engine.types cimport account_t, engine_t, msg_t
 from natsc.jetstream.failpoint cimport FAIL_RELEASE_BEGIN, FAIL_RELEASE_END, failpoint
 from natsc.jetstream.store cimport Store

@@ -18,13 +18,14 @@ from libc.string cimport memcmp, memcpy
 
 from natsc.engine.account cimport SUB_ADDED, Account, add_sub, remove_all_subs
 from natsc.engine.client cimport detach
+from natsc.engine.text cimport put_number
 from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t
 from natsc.jetstream.dedupe cimport dedupe_add, dedupe_clear, dedupe_expire, dedupe_find, dedupe_init, msgid_t
 from natsc.jetstream.expiry cimport heap_clear, heap_push
 from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is, parse_number
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.msgstore cimport MsgStore
-from natsc.jetstream.outbox cimport Outbox, put_number
+from natsc.jetstream.outbox cimport Outbox
 from natsc.jetstream.retained cimport RETAIN_INTEREST, RETAIN_LIMITS, RETAIN_WORK_QUEUE, RetainedStream, StreamConsumer, Usage
 from natsc.jetstream.subjectstate cimport subject_t, subjects_find
 
