@@ -23,7 +23,7 @@ from natsc.jetstream.failpoint import VARIABLE
 from tests.conformance.harness import Server
 
 from .consuming import all_scenarios
-from .scenarios import Lost, Restored
+from .scenarios import Lost, Restored, Scenario
 from .wire import Closed, Wire
 
 ROUND_S = 20.0  # a server that isn't dead after so much longer than that is an error
@@ -107,13 +107,20 @@ class Kills:
         server.wait()
         server.close()
 
-    def kill_later(self, acked: int, stop_first: bool) -> threading.Thread:
-        """Kill the server a random while after that many more messages are acknowledged, or after ROUND_S."""
+    def kill_later(self, acked: int, stop_first: bool, busy: Sequence[Scenario] = ()) -> threading.Thread:
+        """Kill the server a random while after that many more messages are acknowledged, or after ROUND_S.
+
+        busy: of each of these something must have been acknowledged too.
+        """
         server, goal, delay = self.server, self.acked + acked, self.rng.random() * 0.05
         deadline = time.monotonic() + ROUND_S
+        before = [scenario.acked + scenario.confirmed for scenario in busy]
+
+        def reached() -> bool:
+            return self.acked >= goal and all(s.acked + s.confirmed > was for s, was in zip(busy, before, strict=True))
 
         def run() -> None:
-            while self.acked < goal and time.monotonic() < deadline and not self.wire.closed:
+            while not reached() and time.monotonic() < deadline and not self.wire.closed:
                 time.sleep(0.001)
             if stop_first:
                 server.signal(signal.SIGTERM)
