@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from . import differential
-from .differential import Fuzzer, fuzz, normalise, normalise_stream, same
+from .differential import Fuzzer, cut_short, fuzz, normalise, normalise_stream, same
 from .streams import PROFILES, cut, lengthen, make_round, renumber, resize, without_lone_cr
 
 
@@ -103,6 +103,11 @@ class TestNormaliser:
     def test_verdicts_are_compared(self):
         assert not same(([b""], [True]), ([b""], [False]))
         assert normalise(([b"+OK\r\n"], [True])) == ([[b"+OK"]], Counter(), [True])
+
+    def test_a_reset_takes_the_last_answers_of_the_second_server_only(self):
+        whole, cut = (normalise(([stream], [True])) for stream in (b"+OK\r\n-ERR 'x'\r\n", b"+OK\r\n"))
+        assert cut_short(whole, cut) and not cut_short(cut, whole)
+        assert not cut_short(normalise(([b"+OK\r\nPONG\r\n"], [False])), normalise(([b"+OK\r\n"], [False])))
 
 
 class TestStreams:

@@ -10,7 +10,11 @@ ROOT = Path(__file__).parents[2]
 
 # From the bottom up. Names that share a string are one thing and may import each other; the others of a row may not.
 ROWS = (
-    ("natsc.engine.types natsc.engine.close natsc.engine.random natsc.engine.text natsc.engine", "natsc.errors", "natsc.oserrors"),
+    (
+        "natsc.engine.types natsc.engine.close natsc.engine.random natsc.engine.text natsc.engine",
+        "natsc.errors",
+        "natsc.oserrors",
+    ),
     ("natsc.engine.buffer", "natsc.engine.subject", "natsc.engine.timers", "natsc.engine.hooks"),
     ("natsc.engine.transform",),
     ("natsc.engine.parser", "natsc.engine.sublist"),
