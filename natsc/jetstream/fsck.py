@@ -12,11 +12,12 @@ import time
 
 from natsc.jetstream.archive import ArchiveWriter
 from natsc.jetstream.gotime import ZERO, Time
-from natsc.jetstream.layout import encode_name, without_checksum
+from natsc.jetstream.layout import encode_name, stream_name, without_checksum
 from natsc.jetstream.schema import DecodeError, decode_one, encode
-from natsc.jetstream.store import kept_id
+from natsc.jetstream.store import kept_id, key_file
 from natsc.jetstream.stored_consumers import StoredConsumer, read_consumers
 from natsc.jetstream.storefile import FileError, StoredStream, StoreFile
+from natsc.jetstream.storekey import is_whole
 from natsc.jetstream.storetools import DAMAGED, WELL, ToolError
 from natsc.jetstream.stream_config import StreamConfig, StreamState
 
@@ -24,7 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_KNOWN = (b"format", b"id", b"s/", b"k/", b"q/", b"u/")
+    from natsc.jetstream.storetools import Key
+
+_KNOWN = (b"format", b"id", b"key", b"s/", b"k/", b"q/", b"u/")
 _CONFIGS = b"u/stream/"
 _RESTORES = b"u/restore/"
 _PIECE = 1 << 20
@@ -81,6 +84,7 @@ class Report:
     def __init__(self, file: StoreFile) -> None:
         self.format, self.id = file.identity()
         self.path = file.path
+        self.encrypted = file.vault is not None
         self.problems: list[str] = []
         self.streams: list[StreamReport] = []
 
@@ -93,6 +97,7 @@ class Report:
             "store": self.path,
             "format": self.format,
             "id": self.id,
+            "encrypted": self.encrypted,
             "whole": self.whole,
             "problems": self.problems,
             "streams": [stream.as_json() for stream in self.streams],
@@ -104,7 +109,9 @@ class Report:
 
     def text(self) -> str:
         damaged = sum(bool(stream.problems) for stream in self.streams)
-        lines = [f"{self.path}: format {self.format}, id {self.id}", *(f"  {problem}" for problem in self.problems)]
+        encrypted = ", encrypted" if self.encrypted else ""
+        lines = [f"{self.path}: format {self.format}, id {self.id}{encrypted}"]
+        lines += [f"  {problem}" for problem in self.problems]
         for stream in self.streams:
             lines += stream.lines()
         lines.append("All is whole" if self.whole else f"{len(self.streams)} streams, {damaged} of them damaged")
@@ -112,25 +119,28 @@ class Report:
 
 
 def examine(file: StoreFile) -> Report:
-    """Verify everything in a store's file. Raises FileError where it is none."""
+    """Verify everything in a store's file. Raises FileError where it is none, or is encrypted and wasn't unlocked."""
     report = Report(file)
-    items, error = file.meta(b"")
-    if error:
-        report.problems.append(f"its own database can't be read to the end: {error}")
-    kept = dict(items)
+    kept, problems = file.kept()
+    report.problems += problems
     if b"key" in kept:
-        raise FileError(f"{file.path} is encrypted, and can't be verified without its key")
+        if file.vault is None:
+            raise FileError(f"{file.path} is encrypted, and can't be verified without its key")
+        if not is_whole(kept[b"key"]):
+            report.problems.append("its key is damaged: it was read from the file 'key'")
+    elif file.vault is not None:
+        report.problems.append("its key is gone: it was read from the file 'key'")
     for key in kept:
         if not key.startswith(_KNOWN):
             report.problems.append(f"nobody knows what {key[:80]!r} is")
-    names = [key[2:] for key in kept if key.startswith(b"s/")]
-    unfinished = {key[len(_RESTORES) :] for key in kept if key.startswith(_RESTORES)}
-    for name in names:
-        report.streams.append(_examine_stream(file, name, kept, name in unfinished))
+    for key, value in kept.items():
+        if key.startswith(b"s/"):
+            report.streams.append(_examine_stream(file, key[2:], value, kept))
+    streams = {stream_name(stream.stored.account, stream.stored.stream) for stream in report.streams}
     for key in kept:
-        if key.startswith(_CONFIGS) and key[len(_CONFIGS) :] not in names:
+        if key.startswith(_CONFIGS) and key[len(_CONFIGS) :] not in streams:
             report.problems.append(f"{_shown(key[len(_CONFIGS) :])} has a configuration, and no messages")
-    _find_strays(file, set(names), report)
+    _find_strays(file, {stream.stored.name for stream in report.streams}, report)
     report.streams.sort(key=lambda stream: stream.label)
     return report
 
@@ -149,23 +159,24 @@ def _find_strays(file: StoreFile, names: set[bytes], report: Report) -> None:
             report.problems.append(f"the database {_shown(name)!r} belongs to no stream")
 
 
-def _examine_stream(file: StoreFile, name: bytes, kept: dict[bytes, bytes], unfinished: bool) -> StreamReport:
-    stored = StoredStream(file, name, kept[b"s/" + name])
+def _examine_stream(file: StoreFile, name: bytes, record: bytes, kept: dict[bytes, bytes]) -> StreamReport:
+    """name: of its databases. A configuration is kept under its own name, which an encrypted store has only there."""
+    stored = StoredStream(file, name, record)
+    key = stream_name(stored.account, stored.stream)
     config: StreamConfig | None = None
     wrong = ""
-    value = kept.get(_CONFIGS + name)
+    value = kept.get(_CONFIGS + key)
     if value is not None:
         try:
             config = decode_one(encode(json.loads(without_checksum(value))["config"]), StreamConfig())
         except (ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:
             wrong = f"its configuration can't be read: {error}"
-    elif not unfinished:
+    elif _RESTORES + key not in kept:
         wrong = "it has no configuration"
     try:
-        items, error_text = file.items(b"c/" + name)
+        items, unread = file.consumer_items(name)
         consumers, problems = read_consumers(items)
-        if error_text:
-            problems.append(f"its consumers can't be read to the end: {error_text}")
+        problems += unread
     except (KeyError, FileError) as error:
         consumers, problems = [], [f"its consumers can't be read: {error}"]
     report = StreamReport(stored, config, consumers)
@@ -210,17 +221,20 @@ def _write_archive(stream: StreamReport, state: StreamState, file: Any) -> None:
         file.write(writer.take(1 << 30))
 
 
-def run(directory: str, *, as_json: bool = False, export_to: str | None = None) -> int:
+def run(directory: str, key: Key, *, as_json: bool = False, export_to: str | None = None) -> int:
     """Examine, export, report. Returns the exit code. Raises ToolError, OSError."""
     try:
         file = StoreFile(directory)
     except FileError as error:
         raise ToolError(str(error)) from None
     try:
+        file.unlock(*key)
         report = examine(file)
         told = kept_id(directory)
         if told is not None and told != report.id:
             report.problems.append(f"its id is {report.id}, and the file 'id' says {told}")
+        if file.vault is not None and key_file(directory) != [value for _, value in file.meta(b"key")[0]]:
+            report.problems.append("the file 'key' isn't what the store has: the next start writes it")
         if export_to is not None:
             export(report, export_to)
     except FileError as error:

@@ -189,6 +189,15 @@ def data_path(directory: str) -> str:
     return os.path.join(directory, "data.mdb")
 
 
+def key_file(directory: str) -> list[bytes]:
+    """The copy of an encrypted store's key that lies beside it; nothing where there is none."""
+    try:
+        with open(os.path.join(directory, "key"), "rb") as file:
+            return [file.read()]
+    except FileNotFoundError:
+        return []
+
+
 def kept_id(directory: str) -> str | None:
     """The id that a store of that directory has, None of a new one. Raises StoreError where its data are gone."""
     try:
@@ -366,38 +375,31 @@ cdef class Store:
 
     def open_vault(self, key: str, old_key: str, cipher: str, made: bool) -> None:
         """Open the store's key, where it has one, or make it in a new store that is to be encrypted."""
-        path = os.path.join(self.directory, "key")
-        kept = [value for name, value in self.items(b"key") if name == b"key"]
-        if os.path.exists(path):
-            with open(path, "rb") as file:
-                kept.append(file.read())    # should the other one be damaged
+        kept = self.kept_keys()
         if not key:
             if kept:
                 raise StoreError(f"the store {self.directory!r} is encrypted, and no encryption key is configured")
             return
-        from natsc.jetstream.storekey import CIPHERS, WrongKeyError, is_whole, new_key, unwrap
+        from natsc.jetstream.storekey import CIPHERS, new_key, open_kept
         if not kept:
             if not made and (self.stream_names() or self.meta_items()):
                 raise PlainStoreError(f"the store {self.directory!r} isn't encrypted")
-            own = new_key()
+            own, anew = new_key(), True
         else:
-            whole = next((one for one in kept if is_whole(one)), kept[0])
             try:
-                own = unwrap(whole, key, self.store_id)
-            except WrongKeyError as error:
-                if not old_key:
-                    raise StoreError(f"can't open the store {self.directory!r}: {error}") from None
-                try:
-                    own = unwrap(whole, old_key, self.store_id)
-                except WrongKeyError:
-                    raise StoreError(f"can't open the store {self.directory!r}: it is encrypted neither with the "
-                                     "configured key nor with the previous one") from None
-                kept = []
-        if not kept:
+                own, anew = open_kept(kept, key, old_key, self.store_id)
+            except StoreError as error:
+                raise StoreError(f"can't open the store {self.directory!r}: {error}") from None
+        # What differs was left by a crash while it was written, or is damaged.
+        if anew or len(kept) < 2 or kept[0] != kept[1]:
             self.keep_key(own, key, cipher)
         self.vault = Vault(own, cipher)
         self.cipher = CIPHERS[cipher]
         self.w.sealed = True
+
+    def kept_keys(self) -> list[bytes]:
+        """The store's key as it is kept: in the store, and in a file beside it, should the other one be damaged."""
+        return [value for name, value in self.items(b"key") if name == b"key"] + key_file(self.directory)
 
     def keep_key(self, own: bytes, key: str, cipher: str) -> None:
         """Write the store's key, encrypted with the configured one, and a copy of that into a file."""

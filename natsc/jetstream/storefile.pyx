@@ -14,8 +14,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from natsc.jetstream.checkpoint cimport checkpoint_head_t, checkpoint_read
-from natsc.jetstream.layout cimport (RECORD_MISSING, RECORD_OK, RECORD_UNREADABLE, STORE_FORMAT, crc32c,
-                                     key_to_seq, record_check_body, record_check_head, record_view, seq_to_key,
+from natsc.jetstream.layout cimport (RECORD_MISSING, RECORD_OK, RECORD_SEALED, RECORD_UNREADABLE, STORE_FORMAT,
+                                     crc32c, key_to_seq, record_check_body, record_check_head, record_view, seq_to_key,
                                      state_head_t, stored_t)
 from natsc.jetstream.layout import RECORD_REASONS
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CP_COMPACT, MDB_NEXT, MDB_NOLOCK, MDB_NOTFOUND, MDB_NOTLS,
@@ -25,11 +25,13 @@ from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CP_COMPACT, MDB_NEXT, MDB_
 from natsc.jetstream.lmdb import load as load_lmdb
 from natsc.jetstream.msgstore cimport MsgStore
 from natsc.jetstream.seqset cimport seqset_has, seqset_next
-from natsc.jetstream.store import StoreError, check_meta_pages, data_path, lmdb_text
+from natsc.jetstream.store import StoreError, check_meta_pages, data_path, key_file, lmdb_text
 from natsc.jetstream.subjectstate cimport subject_iter_t, subject_t, subjects_find, subjects_next
+from natsc.jetstream.vault cimport Vault
 
 cdef enum:
     DATABASES_MAX = 16384
+    OPENED_MAX = 16
     PROBLEMS_MAX = 1000         # put down of one stream
     WHOLE = 1 << 31             # of a record's bytes, so many must be readable
 
@@ -70,13 +72,14 @@ cdef int call_get(void* arg) noexcept nogil:
 
 
 cdef class StoreFile:
-    """directory: where data.mdb is. Raises FileError."""
+    """directory: where data.mdb is. vault: what opens what is encrypted; or see unlock. Raises FileError."""
 
-    def __init__(self, directory: str):
+    def __init__(self, directory: str, Vault vault=None):
         cdef MDB_envinfo info
         cdef bytes where = os.fsencode(directory)
         cdef int rc
         load_lmdb()
+        self.vault = vault
         self.path = data_path(directory)
         try:
             check_meta_pages(directory, strict=False)
@@ -172,6 +175,57 @@ cdef class StoreFile:
     def meta(self, bytes prefix) -> tuple[list[tuple[bytes, bytes]], str]:
         return self.items(b"meta", prefix)
 
+    def unlock(self, key: str, old_key: str = "") -> None:
+        """Open the store's own key, where it has one, with the configured one. Raises FileError."""
+        from natsc.jetstream.storekey import open_kept
+        items, _ = self.meta(b"key")
+        copies = [value for name, value in items if name == b"key"] + key_file(os.path.dirname(self.path))
+        if not copies:
+            return
+        if not key:
+            raise FileError(f"{self.path} is encrypted: give its key with --key-file, or the server's configuration with -c")
+        try:
+            own, _ = open_kept(copies, key, old_key, self.identity()[1])
+        except StoreError as error:
+            raise FileError(f"{self.path} can't be opened: {error}") from None
+        self.vault = Vault(own, "chacha")       # the cipher of what would be sealed
+
+    def kept(self) -> tuple[dict[bytes, bytes], list[str]]:
+        """What the store's own database has, under plain keys, and what is wrong with it. Checkpoints stay encrypted."""
+        items, error = self.meta(b"")
+        problems = [f"its own database can't be read to the end: {error}"] if error else []
+        if self.vault is None:
+            return dict(items), problems
+        found = {}
+        for key, value in items:
+            if key.startswith((b"u/", b"q/")):
+                plain = self.vault.open(b"M" + key, value)
+                if plain is None:
+                    problems.append(f"what it has under {key!r} doesn't decrypt")
+                    continue
+                value = plain
+                if key.startswith(b"u/"):
+                    n = 2 + int.from_bytes(plain[:2], "little")
+                    key, value = b"u/" + plain[2:n], plain[n:]
+            found[key] = value
+        return found, problems
+
+    def consumer_items(self, bytes name) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+        """What a stream's consumers keep, under plain keys, and what is wrong with it. Raises KeyError, FileError."""
+        items, error = self.items(b"c/" + name)
+        problems = [f"its consumers can't be read to the end: {error}"] if error else []
+        if self.vault is None:
+            return items, problems
+        found = []
+        for key, value in items:
+            plain = self.vault.open(b"c" + name + b"\0" + key, value)
+            if plain is None:
+                problems.append(f"what its consumers have under {key!r} doesn't decrypt")
+                continue
+            n = 2 + int.from_bytes(plain[:2], "little")
+            found.append((plain[2:n], plain[n:]))
+        return found, problems
+
     def identity(self) -> tuple[int, str]:
         """The store's format and its id. Raises FileError where it is no store, or one of another format."""
         kept = dict(self.meta(b"")[0])
@@ -204,10 +258,17 @@ cdef class StoredStream(MsgStore):
         self.file = file
         self.name = name
         self.problems = []
+        self.opened = []
         if len(value) >= <Py_ssize_t>sizeof(head):
             memcpy(&head, <char*>value, sizeof(head))
             self.has_head = head.crc == crc32c(0, <char*>value + 4, len(value) - 4)
-        account, _, stream = value[sizeof(head):].partition(b"\0")
+        label = value[sizeof(head):]
+        if file.vault is not None:
+            label = file.vault.open(b"s" + name, label)
+        if label is None:
+            self.has_head = False
+            label = b"\0" + name
+        account, _, stream = label.partition(b"\0")
         self.account = account.decode("utf-8", "surrogateescape")
         self.stream = stream.decode("utf-8", "surrogateescape")
         if not self.has_head:
@@ -261,7 +322,7 @@ cdef class StoredStream(MsgStore):
                     break
                 seq = key_to_seq(k.data)
                 start = seq + 1
-                self.take(seq, <char*>v.data, v.size, 0)
+                self.take(seq, &v, 0)
                 rc = cursor_get_trapped(c, &k, &v, MDB_NEXT, WHOLE)
             mdb.cursor_close(c)
             if rc == MDB_NOTFOUND:
@@ -275,17 +336,34 @@ cdef class StoredStream(MsgStore):
             self.put_down(f"messages {start} to {seq - 1}: {RECORD_REASONS[RECORD_UNREADABLE]}")
             start = seq
 
-    cdef int take(self, uint64_t seq, const char* rec, size_t n, uint64_t previous) except -1:
+    cdef int open_record(self, uint64_t seq, MDB_val* v) except -1:
+        """Decrypt a record, where the store is encrypted: RECORD_OK, or why it can't be used."""
+        cdef uint64_t key = seq_to_key(seq)
+        if self.file.vault is None:
+            return RECORD_OK
+        plain = self.file.vault.open(b"m" + self.name + b"\0" + (<char*>&key)[:8], (<char*>v.data)[:v.size])
+        if plain is None:
+            return RECORD_SEALED
+        if len(self.opened) >= OPENED_MAX:
+            del self.opened[0]
+        self.opened.append(plain)
+        v.data = <char*>plain
+        v.size = len(plain)
+        return RECORD_OK
+
+    cdef int take(self, uint64_t seq, MDB_val* v, uint64_t previous) except -1:
         """Check one record; it is counted in if it is whole."""
         cdef stored_t m
         cdef subject_t* e
-        cdef int bad = record_check_head(rec, n, seq)
+        cdef int bad = self.open_record(seq, v)
         if bad == RECORD_OK:
-            bad = record_check_body(rec)
+            bad = record_check_head(<char*>v.data, v.size, seq)
+        if bad == RECORD_OK:
+            bad = record_check_body(<char*>v.data)
         if bad != RECORD_OK:
             self.note_bad(seq, bad)
             return 0
-        record_view(rec, &m)
+        record_view(<char*>v.data, &m)
         e = subjects_find(&self.subjects, m.subject, m.subject_len)
         previous = e.last if e != NULL else 0
         if m.prev >= seq or (m.prev and m.prev < previous) or (m.prev > previous and seqset_has(&self.present, m.prev)):
@@ -339,6 +417,8 @@ cdef class StoredStream(MsgStore):
         if error:
             self.put_down(f"checkpoint: {error}")
             return
+        if self.file.vault is not None:
+            items = [(key, self.file.vault.open(b"M" + key, value) or b"") for key, value in items]
         if not items or len(items[0][1]) != sizeof(head):
             return
         value = items[0][1]
@@ -384,5 +464,14 @@ cdef class StoredStream(MsgStore):
         g.key.data = &key
         if trapped(&call_get, &g) or not readable(g.value.data, g.value.size):
             return RECORD_MISSING
+        if self.file.vault is not None:
+            with gil:
+                return self.view_sealed(seq, &g.value, out)
         record_view(<char*>g.value.data, out)
         return RECORD_OK
+
+    cdef int view_sealed(self, uint64_t seq, MDB_val* v, stored_t* out) noexcept:
+        cdef int bad = self.open_record(seq, v)
+        if bad == RECORD_OK:
+            record_view(<char*>v.data, out)
+        return bad

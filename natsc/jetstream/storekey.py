@@ -83,6 +83,23 @@ def unwrap(kept: bytes, configured: str, store_id: str) -> bytes:
     return key
 
 
+def open_kept(kept: list[bytes], key: str, old_key: str, store_id: str) -> tuple[bytes, bool]:
+    """The store's key, of the first copy that is whole, and whether it took the previous configured key to open it.
+
+    Raises StoreError.
+    """
+    whole = next((one for one in kept if is_whole(one)), kept[0])
+    try:
+        return unwrap(whole, key, store_id), False
+    except WrongKeyError:
+        if not old_key:
+            raise
+    try:
+        return unwrap(whole, old_key, store_id), True
+    except WrongKeyError:
+        raise WrongKeyError("it is encrypted neither with the configured key nor with the previous one") from None
+
+
 def is_whole(kept: bytes) -> bool:
     """Whether what is kept of a key is undamaged."""
     try:

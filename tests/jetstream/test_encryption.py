@@ -216,9 +216,31 @@ def test_the_stores_key_is_there_twice(tmp_path):
     s = sealed(tmp_path)
     assert len(contents(s)[0]) == 300
     s.close()
-    (tmp_path / "natsc" / "key").write_bytes(b"nonsense")
+    copy = tmp_path / "natsc" / "key"
+    copy.unlink()
+    sealed(tmp_path).close()
+    assert copy.read_bytes() in data.read_bytes()
+    data.write_bytes(data.read_bytes().replace(b'{"cipher"', b'{"cipheR"'))
+    copy.write_bytes(b"nonsense")
     with pytest.raises(StoreError, match="the store's key is damaged"):
         sealed(tmp_path)
+
+
+def test_a_copy_of_the_key_that_a_crash_left_behind_is_written_anew(tmp_path):
+    """The store has the new one, the file not yet: should the store's be damaged, the new key must open the file's."""
+    s = sealed(tmp_path, key="old")
+    fill(s)
+    s.close()
+    copy = tmp_path / "natsc" / "key"
+    kept = copy.read_bytes()
+    sealed(tmp_path, key="new", old_key="old").close()
+    copy.write_bytes(kept)
+    sealed(tmp_path, key="new").close()
+    data = tmp_path / "natsc" / "data.mdb"
+    data.write_bytes(data.read_bytes().replace(b'{"cipher"', b'{"cipheR"'))
+    s = sealed(tmp_path, key="new")
+    assert len(contents(s)[0]) == 300
+    s.close()
 
 
 def test_damage_costs_one_message(tmp_path):
