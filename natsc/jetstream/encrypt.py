@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 
+from natsc.errors import StoreError
+from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.store import DIRECTORY, PlainStoreError, Store, sync_directory
 
 TYPE_CHECKING = False
@@ -34,11 +36,10 @@ def open_encrypted(
 
 def encrypt(store_dir: str, log: Callable[[str], None], *, key: str, cipher: str) -> None:
     """Encrypts a store that nobody has open."""
-    old = Store(store_dir, sync_interval_ns=-1)
+    old = Store(store_dir)
     work = os.path.join(old.directory, "encrypting")
     lost = 0
     try:
-        shutil.rmtree(work, ignore_errors=True)  # what an attempt that was stopped has left
         new = Store(work, key=key, cipher=cipher, store_id=old.store_id)
         try:
             for name, value in old.meta_items():
@@ -48,6 +49,7 @@ def encrypt(store_dir: str, log: Callable[[str], None], *, key: str, cipher: str
                 lost += _copy(old.open_stream(account, stream), new.open_stream(account, stream))
         finally:
             new.close()
+        failpoint("encrypt.copied")
         _replace(old.directory, os.path.join(work, DIRECTORY), keep=lost > 0)
     finally:
         old.close()
@@ -78,8 +80,12 @@ def _copy(old: FileStore, new: FileStore) -> int:
 
 def _replace(directory: str, new: str, *, keep: bool) -> None:
     data = os.path.join(directory, "data.mdb")
-    if keep:
-        os.link(data, data + ".plain")
+    plain = data + ".plain"
+    if keep and not (os.path.exists(plain) and os.path.samefile(data, plain)):  # an attempt that was stopped may have
+        if os.path.lexists(plain):
+            raise StoreError(f"{plain!r} is in the way of what is damaged in the plain store: move it elsewhere")
+        os.link(data, plain)
     os.replace(os.path.join(new, "data.mdb"), data)
+    failpoint("encrypt.replaced")
     os.replace(os.path.join(new, "key"), os.path.join(directory, "key"))
     sync_directory(directory)

@@ -22,6 +22,11 @@ cdef enum failpoint_t:
     FAIL_RESTORE_BEGUN      # the databases of a stream that is restored are queued, and that it is being restored
     FAIL_RESTORE_SAVED      # its configuration too, and it still says that it is being restored
     FAIL_CONSUMER_DELETED   # a consumer's state is to go, its configuration is still there
+    FAIL_KEY_KEPT           # a store's key is kept in it anew, not yet in the file beside it
+    FAIL_ENCRYPT_COPIED     # a plain store's content is in an encrypted one, which isn't in its place
+    FAIL_ENCRYPT_REPLACED   # it is, the file with its key isn't
+    FAIL_COMPACT_COPIED     # a smaller file is complete and on disk, not in its place
+    FAIL_COMPACT_REPLACED   # it is there, its name may not be on disk
 
 cdef int armed              # the failpoint_t at which the process is to be killed; -1 = none
 cdef void reached(int point) noexcept nogil

@@ -45,6 +45,11 @@ NAMES = {
     "restore.begun": FAIL_RESTORE_BEGUN,
     "restore.saved": FAIL_RESTORE_SAVED,
     "consumer.deleted": FAIL_CONSUMER_DELETED,
+    "key.kept": FAIL_KEY_KEPT,
+    "encrypt.copied": FAIL_ENCRYPT_COPIED,
+    "encrypt.replaced": FAIL_ENCRYPT_REPLACED,
+    "compact.copied": FAIL_COMPACT_COPIED,
+    "compact.replaced": FAIL_COMPACT_REPLACED,
 }
 
 armed = -1

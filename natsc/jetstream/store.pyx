@@ -12,13 +12,14 @@ Invariants:
 """
 
 import os
+import shutil
 
 from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from natsc.errors import StoreError
-from natsc.jetstream.failpoint cimport FAIL_STORE_FORMATTED, FAIL_STORE_MADE, FAIL_STORE_NAMED, failpoint
+from natsc.jetstream.failpoint cimport FAIL_KEY_KEPT, FAIL_STORE_FORMATTED, FAIL_STORE_MADE, FAIL_STORE_NAMED, failpoint
 from natsc.jetstream.layout cimport MAX_KEY, STORE_FORMAT, state_head_t
 from natsc.jetstream.layout import stream_name
 from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CREATE, MDB_NEXT, MDB_NOSYNC, MDB_NOTFOUND, MDB_NOTLS, MDB_RDONLY,
@@ -40,6 +41,7 @@ DIRECTORY = "natsc"         # below the store directory
 MAP_SIZE = 64 << 30         # to begin with: address space, not disk
 MAP_SIZE_MIN = 256 << 20
 MAX_DBS = 16384             # two a stream, and meta
+UNFINISHED = ("compact", "encrypting")     # folders that a crash may have left, with copies of what there is
 UNFINISHED_MAX = 65536      # a data file without an id beside it isn't larger
 
 # LMDB's first two pages, as far as they are checked here: offsets.
@@ -269,6 +271,8 @@ cdef class Store:
             self.w.nosync = sync_interval_ns != 0
             self.w.sync_interval_ns = max(sync_interval_ns, 0)
             known_id = kept_id(self.directory)
+            for left in UNFINISHED:
+                shutil.rmtree(os.path.join(self.directory, left), ignore_errors=True)
             try:
                 check_meta_pages(self.directory, strict=sync_interval_ns == 0)
             except StoreError:
@@ -408,6 +412,7 @@ cdef class Store:
         if not op_put(self.w, OP_META_PUT, NULL, b"key", 3, kept, len(kept)):
             raise MemoryError
         self.wait_durable()
+        failpoint(FAIL_KEY_KEPT)
         self.write_file("key", kept, not self.w.nosync or self.w.sync_interval_ns > 0)
 
     cdef bytes name_of(self, str account, str stream):

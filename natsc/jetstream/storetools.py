@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 
+from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.store import StoreError, data_path, foreign_streams, foreign_text, lock_directory, sync_directory
 
 TYPE_CHECKING = False
@@ -173,7 +174,9 @@ def compact(directory: str, key: Key) -> int:
             copy.close()
         if after.content() != before.content():
             raise ToolError("the copy isn't what the file is")
+        failpoint("compact.copied")
         os.rename(data_path(fresh), path)
+        failpoint("compact.replaced")
     except FileError as error:
         raise ToolError(str(error)) from None
     finally:

@@ -4,8 +4,9 @@
 
 A round: the server runs, everything in scenarios.py works on it, and it is killed (SIGKILL) at a random moment, at one
 of natsc's failpoints, or while it stops, and now and then once more while it starts; then it is started and all is
-checked. The recorder is this process: it needs no disk. The same works on nats-server (--server nats-server), without
-failpoints.
+checked. Now and then the store is compacted meanwhile, and that is killed too. With --encrypted each start has another
+key than the last one. The recorder is this process: it needs no disk. The same works on nats-server (--server
+nats-server), without failpoints.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -42,11 +44,15 @@ class Kills:
     """The test, in the directory `where`. `figures` counts what happened."""
 
     def __init__(
-        self, where: str, seed: str, kind: str = "natsc", config: str = "", burst: int = 200, duplicates_s: int = 120
-    ) -> None:
+        self, where: str, seed: str, kind: str = "natsc", config: str = "", burst: int = 200, duplicates_s: int = 120,
+        encrypted: bool = False,
+    ) -> None:  # fmt: skip
         self.rng = random.Random(seed)
         self.kind = kind
-        self.config = f'jetstream {{ store_dir: "{where}"\n{config} }}\n'
+        self.where_stored = where
+        self.more_config = config
+        self.encrypted = encrypted
+        self.keys_used = 0
         self.scenarios = all_scenarios(self.rng)
         if kind != "natsc":  # nats-server keeps the name of a stream whose restore was cut off
             self.scenarios = [each for each in self.scenarios if not isinstance(each, Restored)]
@@ -55,10 +61,17 @@ class Kills:
             scenario.burst, scenario.duplicates_s = burst, duplicates_s
             scenario.in_order = kind == "natsc"
         self.patience_s = 2 * ROUND_S
+        self.compacting = kind == "natsc"
         self.armed = ""  # the failpoint at which the server will die
         self.figures: dict[str, int] = {"rounds": 0}
         self.server: Server
         self.wire: Wire
+
+    @property
+    def config(self) -> str:
+        used = self.keys_used
+        keys = f'key: "key {used + 1}", prev_key: "key {used}", cipher: aes' if self.encrypted else ""
+        return f'jetstream {{ store_dir: "{self.where_stored}"\n{self.more_config}\n{keys} }}\n'
 
     def count(self, what: str) -> None:
         self.figures[what] = self.figures.get(what, 0) + 1
@@ -86,6 +99,7 @@ class Kills:
         self.armed = failpoint
         try:
             self.server.wait_log("Server is ready")
+            self.keys_used += 1  # one that was killed before that may have changed the key, or not
             self.wire = Wire(self.server.port)
         except (AssertionError, ConnectionError):
             if failpoint and self.server.wait() == -signal.SIGKILL:
@@ -106,6 +120,22 @@ class Kills:
         server.signal(signal.SIGKILL)
         server.wait()
         server.close()
+
+    def compact(self, delay: float) -> None:
+        """Compact the store, and kill that a while after it has begun, if it isn't done."""
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as config:
+            config.write(self.config)
+            config.flush()
+            tool = subprocess.Popen([sys.executable, "-m", "natsc", "compact", "-c", config.name],
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+            try:
+                said, _ = tool.communicate(timeout=delay)
+            except subprocess.TimeoutExpired:
+                tool.kill()
+                said, _ = tool.communicate()
+        if tool.returncode not in (0, -signal.SIGKILL):
+            raise Lost(f"the store can't be compacted: {said}")
+        self.count("compacted" if tool.returncode == 0 else "killed while it was compacted")
 
     def kill_later(self, acked: int, stop_first: bool, busy: Sequence[Scenario] = ()) -> threading.Thread:
         """Kill the server a random while after that many more messages are acknowledged, or after ROUND_S.
@@ -166,7 +196,9 @@ class Kills:
         self.stop()
         if self.rng.random() < 0.1:
             self.count("and again while it starts")
-            self.kill_at_start(self.rng.random() * 0.15)
+            self.kill_at_start(self.rng.random() * (0.3 if self.encrypted else 0.15))
+        if self.compacting and self.rng.random() < 0.2:
+            self.compact(self.rng.random() * 2)
         try:
             self.start(next_failpoint)
             self.check()
@@ -225,10 +257,11 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--acked", type=int, default=2500, help="messages acknowledged in a round, about")
     parser.add_argument("--server", choices=("natsc", "nats-server"), default="natsc")
     parser.add_argument("--count", action="store_true", help="count what is broken, and go on")
+    parser.add_argument("--encrypted", action="store_true")
     parser.add_argument("--config", default="", help="more of the jetstream block, such as 'sync_interval: always'")
     options = parser.parse_args(args)
     with tempfile.TemporaryDirectory(prefix="natsc-kills-") as where:
-        kills = Kills(where, options.seed, options.server, options.config)
+        kills = Kills(where, options.seed, options.server, options.config, encrypted=options.encrypted)
         for scenario in kills.scenarios:
             scenario.strict = not options.count
         began = time.monotonic()

@@ -46,6 +46,7 @@ class Recorder(Kills):
         self.root = where / "disk"
         self.seed = seed
         super().__init__(str(self.root / "store"), seed, config=config, burst=BURST, duplicates_s=DUPLICATES_S)
+        self.compacting = False
         self.lives: list[list[bytes | None] | None] = []  # what the client read; None where there was none
         self.shim = where / "shim.so"
         subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(self.shim), str(SHIM), "-ldl", "-lpthread"],
@@ -129,6 +130,7 @@ class Replay(Kills):
         seed, lives, self.rounds = pickle.loads((where / "recording").read_bytes())
         super().__init__(str(where / "disk" / "store"), seed, burst=BURST, duplicates_s=DUPLICATES_S)
         self.where = where
+        self.compacting = False
         self.lives: list[list[bytes | None] | None] = lives
         self.patience_s = math.inf
         self.moments = moments

@@ -37,6 +37,15 @@ def test_killed_again_and_again(kills: Kills) -> None:
     assert kills.redelivered_confirmed == 0
 
 
+@pytest.mark.timeout(60 + ROUNDS * 30)
+def test_an_encrypted_store_with_another_key_at_each_start(tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    kills = Kills(str(tmp_path), SEED, encrypted=True)
+    kills.run(ROUNDS, 1000)
+    assert kills.acked > ROUNDS * 100
+    assert kills.redelivered_confirmed == 0
+
+
 @pytest.mark.timeout(300)
 def test_killed_at_each_place_of_a_batchs_way(kills: Kills) -> None:
     kills.setup()
