@@ -28,7 +28,7 @@ from natsc.engine.parser cimport (OP_BAD, OP_CONNECT, OP_ERR, OP_HMSG, OP_HPUB, 
                                   parse_pub_fast, parse_size, pub_t, split_args)
 from natsc.engine.permissions cimport may_publish, may_subscribe, replies_free
 from natsc.engine.random cimport random_below
-from natsc.engine.sublist cimport cache_lookup, match_valid
+from natsc.engine.sublist cimport ack_lookup, cache_lookup, match_valid
 from natsc.engine.subject cimport count_tokens, is_valid_literal
 from natsc.engine.timers cimport timer_arm, timer_cancel
 from natsc.engine.transform cimport mappings_apply
@@ -143,11 +143,16 @@ cdef bint is_gateway(const char* s, Py_ssize_t n) noexcept nogil:
     return (n > 5 and memcmp(s, b"_GR_.", 5) == 0) or (n > 4 and memcmp(s, b"$GR.", 4) == 0)
 
 
+cdef inline bint is_ack(const char* s, Py_ssize_t n) noexcept nogil:
+    """What acknowledges a message of JetStream."""
+    return n > 8 and memcmp(s, b"$JS.ACK.", 8) == 0
+
+
 cdef inline bint is_reserved_reply(const char* r, Py_ssize_t n) noexcept nogil:
     """Replies that only the server hands out: service imports, JetStream acks, gateways."""
     if likely(r[0] != 95 and r[0] != 36):
         return False
-    return (n >= 4 and memcmp(r, b"_R_.", 4) == 0) or (n > 8 and memcmp(r, b"$JS.ACK.", 8) == 0) or is_gateway(r, n)
+    return (n >= 4 and memcmp(r, b"_R_.", 4) == 0) or is_ack(r, n) or is_gateway(r, n)
 
 
 cdef bint is_reserved_subject(const char* s, Py_ssize_t n) noexcept nogil:
@@ -161,11 +166,16 @@ cdef inline void publish_as_is(engine_t* e, client_t* c, msg_t* msg, bint same) 
     c.counters.in_msgs += 1
     c.counters.in_bytes += msg.size
     if not (same and match_valid(m) and m.sublist == &c.account.sublist):
-        if unlikely(msg.subject_len and (msg.subject[0] == 36 or msg.subject[0] == 95)
-                    and is_reserved_subject(msg.subject, msg.subject_len)):
-            hook_violation(e, c, VIOLATION_PUBLISH, msg.subject, msg.subject_len, NULL, 0, NULL, 0)
-            return
-        m = cache_lookup(e, &c.account.sublist, msg.subject, msg.subject_len)
+        if unlikely(msg.subject_len and (msg.subject[0] == 36 or msg.subject[0] == 95)):
+            if is_reserved_subject(msg.subject, msg.subject_len):
+                hook_violation(e, c, VIOLATION_PUBLISH, msg.subject, msg.subject_len, NULL, 0, NULL, 0)
+                return
+            if is_ack(msg.subject, msg.subject_len):
+                m = ack_lookup(e, &c.account.sublist, msg.subject, msg.subject_len)
+            else:
+                m = cache_lookup(e, &c.account.sublist, msg.subject, msg.subject_len)
+        else:
+            m = cache_lookup(e, &c.account.sublist, msg.subject, msg.subject_len)
         if unlikely(m == NULL):
             return
         c.last = m

@@ -23,6 +23,7 @@ cdef bint cache_init(engine_t* e, int bits) noexcept nogil
 cdef void cache_free(engine_t* e) noexcept nogil
 cdef int cache_count(engine_t* e) noexcept nogil
 cdef match_t* cache_fill(engine_t* e, sublist_t* sl, const char* subject, Py_ssize_t n, uint64_t h) noexcept nogil
+cdef match_t* ack_lookup(engine_t* e, sublist_t* sl, const char* subject, Py_ssize_t n) noexcept nogil
 
 
 cdef inline bint match_valid(match_t* m) noexcept nogil:

@@ -11,7 +11,8 @@ Invariants
 1. Tokens "*" and ">" never stand among the literal children: a published "a.*" matches subscriptions to "a.*", not "a.b".
 2. Generations only grow, so their sum never repeats.
 3. A subject is cached when it is asked for the second time; what is asked for once (an inbox) only passes through `once`.
-4. The cache holds at most CACHED_TARGETS_MAX receivers; beyond it is emptied, so it can't grow with fan-out.
+4. Acknowledgements of JetStream, which are never published twice, have a cache of their own, by their first tokens.
+5. The cache holds at most CACHED_TARGETS_MAX receivers; beyond it is emptied, so it can't grow with fan-out.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -19,11 +20,13 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from natsc.engine.transform cimport transform_apply
-from natsc.engine.types cimport (client_t, engine_t, hash_bytes, match_t, node_t, shadow_t, sub_t, sublist_t, target_t,
-                                 unlikely)
+from natsc.engine.types cimport (ack_match_t, client_t, engine_t, hash_bytes, match_t, node_t, shadow_t, sub_t, sublist_t,
+                                 target_t, unlikely)
 
 cdef enum:
     CACHED_TARGETS_MAX = 1 << 18
+    ACKS = 64               # matches of acknowledgements that are kept
+    ACK_KEY_TOKENS = 4      # $JS.ACK.<stream>.<consumer>
     TOKENS_MAX = 4096       # a control line has at most this many by default; deeper subjects match nothing
 
 
@@ -433,7 +436,8 @@ cdef bint cache_init(engine_t* e, int bits) noexcept nogil:
     e.cache = <match_t*>calloc(<size_t>1 << bits, sizeof(match_t))
     e.cache_mask = (<uint32_t>1 << bits) - 1
     e.seen = <uint16_t*>calloc(<size_t>1 << bits, sizeof(uint16_t))
-    return e.cache != NULL and e.seen != NULL
+    e.acks = <ack_match_t*>calloc(ACKS, sizeof(ack_match_t))
+    return e.cache != NULL and e.seen != NULL and e.acks != NULL
 
 
 cdef void forget(engine_t* e, match_t* m) noexcept nogil:
@@ -459,20 +463,25 @@ cdef int cache_count(engine_t* e) noexcept nogil:
     return n
 
 
+cdef void match_free(engine_t* e, match_t* m) noexcept nogil:
+    forget(e, m)
+    free(m.targets)
+    free(m.subject)
+
+
 cdef void cache_free(engine_t* e) noexcept nogil:
     cdef uint32_t i
     if e.cache == NULL:
         return
     for i in range(e.cache_mask + 1):
-        forget(e, &e.cache[i])
-        free(e.cache[i].targets)
-        free(e.cache[i].subject)
+        match_free(e, &e.cache[i])
     free(e.cache)
     e.cache = NULL
     free(e.seen)
-    forget(e, &e.once)
-    free(e.once.targets)
-    free(e.once.subject)
+    match_free(e, &e.once)
+    for i in range(ACKS if e.acks != NULL else 0):
+        match_free(e, &e.acks[i].m)
+    free(e.acks)
 
 
 cdef void build_prefix(target_t* t, const char* subject, Py_ssize_t n) noexcept nogil:
@@ -555,23 +564,18 @@ cdef void group_queues(match_t* m) noexcept nogil:
         i += members
 
 
-cdef match_t* cache_fill(engine_t* e, sublist_t* sl, const char* subject, Py_ssize_t n, uint64_t h) noexcept nogil:
-    """Match subject against the tree; keep the result in its slot of the cache where the subject was asked for before.
-
-    NULL where memory is out.
-    """
-    cdef match_t* m = &e.cache[h & e.cache_mask]
-    cdef uint16_t* seen = &e.seen[h & e.cache_mask]
+cdef match_t* fill(engine_t* e, match_t* m, sublist_t* sl, const char* subject, Py_ssize_t n, uint64_t h) noexcept nogil:
+    """Make m the match of subject. NULL where memory is out."""
     cdef const char* dot
     cdef char* grown
     cdef uint32_t i
-    if seen[0] != <uint16_t>(h >> 48):
-        seen[0] = <uint16_t>(h >> 48)
-        m = &e.once
     if e.cached_targets > CACHED_TARGETS_MAX:
         for i in range(e.cache_mask + 1):
             if e.cache[i].num_targets:
                 forget(e, &e.cache[i])
+        for i in range(ACKS):
+            forget(e, &e.acks[i].m)
+            e.acks[i].key_len = 0
     forget(e, m)
     if m.subject_cap < n + 1:
         grown = <char*>realloc(m.subject, n + 32)
@@ -594,4 +598,72 @@ cdef match_t* cache_fill(engine_t* e, sublist_t* sl, const char* subject, Py_ssi
         return NULL
     group_queues(m)
     e.cached_targets += m.num_targets
+    return m
+
+
+cdef match_t* cache_fill(engine_t* e, sublist_t* sl, const char* subject, Py_ssize_t n, uint64_t h) noexcept nogil:
+    """Match subject against the tree; keep the result in its slot of the cache where the subject was asked for before.
+
+    NULL where memory is out.
+    """
+    cdef uint16_t* seen = &e.seen[h & e.cache_mask]
+    if seen[0] != <uint16_t>(h >> 48):
+        seen[0] = <uint16_t>(h >> 48)
+        return fill(e, &e.once, sl, subject, n, h)
+    return fill(e, &e.cache[h & e.cache_mask], sl, subject, n, h)
+
+
+cdef bint any_behind(sublist_t* sl, node_t* n, const char* p, const char* end, int tokens) noexcept nogil:
+    """Whether subscriptions below n tell subjects apart by their first tokens only, those at p, and by how many follow."""
+    cdef const char* dot
+    cdef node_t* child
+    if tokens == 0:
+        while n != NULL:
+            if n.num_children:
+                return False
+            n = n.pwc
+        return True
+    dot = <const char*>memchr(p, 46, end - p)
+    if n.pwc != NULL and not any_behind(sl, n.pwc, dot + 1, end, tokens - 1):
+        return False
+    child = find_child(sl, n, p, <uint32_t>(dot - p))
+    return child == NULL or any_behind(sl, child, dot + 1, end, tokens - 1)
+
+
+cdef match_t* ack_lookup(engine_t* e, sublist_t* sl, const char* subject, Py_ssize_t n) noexcept nogil:
+    """cache_lookup for the subject of an acknowledgement."""
+    cdef Py_ssize_t i, start = 0, key_len = 0
+    cdef uint32_t tokens = 1, k
+    cdef ack_match_t* a
+    cdef match_t* m
+    for i in range(n):
+        if subject[i] == 46:
+            if i == start:
+                return cache_lookup(e, sl, subject, n)      # an empty token
+            start = i + 1
+            if tokens == ACK_KEY_TOKENS:
+                key_len = start
+            tokens += 1
+    if key_len == 0 or start == n or tokens > TOKENS_MAX:
+        return cache_lookup(e, sl, subject, n)
+    a = &e.acks[hash_bytes(subject, key_len, sl.seed) & (ACKS - 1)]
+    m = &a.m
+    if (a.key_len == key_len and a.tokens == tokens and m.sublist == sl and m.hits == 0 and match_valid(m)
+            and n < m.subject_cap and memcmp(m.subject, subject, key_len) == 0):
+        memcpy(m.subject + key_len, subject + key_len, n - key_len)
+        m.subject[n] = 32
+        m.subject_len = <uint32_t>n
+        m.perms_id = 0
+        sl.num_matches += 1
+        sl.num_cache_hits += 1
+        return m
+    if not any_behind(sl, &sl.root, subject, subject + n, ACK_KEY_TOKENS):
+        return cache_lookup(e, sl, subject, n)
+    sl.num_matches += 1
+    m = fill(e, m, sl, subject, n, 0)
+    a.key_len = <uint32_t>key_len if m != NULL else 0
+    a.tokens = tokens
+    for k in range(m.num_targets if m != NULL else 0):
+        if m.targets[k].prefix != NULL:
+            a.key_len = 0       # in another account the subject is another one
     return m

@@ -184,6 +184,13 @@ cdef struct match_t:
     uint32_t perms_id       # whose publish permission was looked up last, and what it said
     bint perms_ok
 
+# Who receives acknowledgements. Their subjects never repeat, but often nobody tells them apart by more than their first
+# tokens and the number of all.
+cdef struct ack_match_t:
+    match_t m               # of the subject that was asked for last
+    uint32_t key_len        # bytes of its first tokens, with the dot behind them; 0 = none
+    uint32_t tokens
+
 # A message on its way through deliver. Slices into the read buffer, valid until deliver returns.
 cdef struct msg_t:
     const char* subject
@@ -397,6 +404,7 @@ cdef struct engine_t:
     uint32_t cache_mask
     uint16_t* seen          # by slot, a fingerprint of the subject that missed last
     match_t once            # the match of a subject that hasn't been seen before: most of those are inboxes
+    ack_match_t* acks       # by hash of account and first tokens
     uint64_t cached_targets
     uint64_t gens[256]
     uint64_t seed

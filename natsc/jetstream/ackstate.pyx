@@ -247,7 +247,11 @@ cdef bint settle_top(acks_t* a) noexcept nogil:
         if p == NULL or p.heap_ns != a.heap[0].when_ns or p.flags & (ACK_PENDING | ACK_QUEUED) != ACK_PENDING:
             if p != NULL and p.heap_ns == a.heap[0].when_ns:
                 p.heap_ns = 0
-            heap_pop(a)
+            # Those that no entry has any more mostly come together, where a client acknowledges what it got.
+            if a.heap_len > 64 and a.heap_len > 2 * a.pending and a.heap_len * 4 > a.end - a.head:
+                heap_rebuild(a)
+            else:
+                heap_pop(a)
         elif p.due_ns > p.heap_ns:      # it was put off
             a.heap[0].when_ns = p.heap_ns = p.due_ns
             heap_down(a, 0)

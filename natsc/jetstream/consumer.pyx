@@ -458,9 +458,9 @@ cdef class Consumer(PushingConsumer):
                                                                 PIN_LEN, &msg):
                 self.put_back(&c)
                 return DONE
-            found = self.send_message(w.text, w.reply_len, &msg)
+            found = self.send_message(self.receiver, &msg)
         else:
-            found = self.send_message(self.deliver_subject, len(self.deliver_subject), &msg)
+            found = self.send_message(self.interest(self.deliver_subject, len(self.deliver_subject)), &msg)
         if found == DONE:
             self.put_back(&c)
             self.kick_ns = self.e.now_ns + 10 * <uint64_t>MS
@@ -472,9 +472,8 @@ cdef class Consumer(PushingConsumer):
             self.sent_to(w)
         return found
 
-    cdef int send_message(self, const char* subject, Py_ssize_t n, msg_t* msg) noexcept:
+    cdef int send_message(self, match_t* m, msg_t* msg) noexcept:
         """SENT; FULL: it was sent, but more must wait; DONE: nobody got it."""
-        cdef match_t* m = self.interest(subject, n)
         cdef client_t* stalled = self.e.stalled_on
         cdef uint32_t sent
         cdef bint full

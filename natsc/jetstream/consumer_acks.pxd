@@ -53,6 +53,7 @@ cdef class AckingConsumer(StreamConsumer):
     cdef uint64_t next_dseq                 # the number of the next delivery
     cdef int64_t last_delivered_ns          # wall clock; 0 = never
     cdef int64_t last_ack_ns
+    cdef uint64_t last_ack_at_ns            # the same on the engine's clock
     cdef uint64_t skip_resume               # last_per_subject: the last sequence that the list of messages is of; 0 = none
     cdef bint changed                       # the head of the state is to be written
     # Replies to confirmed acknowledgements, until what they say is queued for the disk: lengths and subjects.

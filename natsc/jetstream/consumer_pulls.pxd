@@ -16,6 +16,7 @@ cdef enum:
 cdef class PullingConsumer(AckingConsumer):
     cdef bint is_push
     cdef waitq_t waiting
+    cdef match_t* receiver                  # of the request that next_waiting returned: good until the next look-up
     cdef int64_t no_wait_requests           # among those waiting, roughly: may be too many, never too few
     cdef uint64_t wait_due_ns               # when one of them is to be looked at; 0 = never
     cdef uint64_t full_checked_ns           # when the full queue was searched for dead requests last

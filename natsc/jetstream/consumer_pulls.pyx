@@ -225,7 +225,10 @@ cdef class PullingConsumer(AckingConsumer):
         return ENDED
 
     cdef wait_t* next_waiting(self, Py_ssize_t size) noexcept:
-        """The request that gets the next message, of that size; NULL where there is none. It is the queue's first."""
+        """The request that gets the next message, of that size; NULL where there is none. It is the queue's first.
+
+        receiver then says who gets what goes to its reply subject.
+        """
         cdef wait_t* w
         cdef int64_t passed = 0
         cdef int pin
@@ -254,7 +257,8 @@ cdef class PullingConsumer(AckingConsumer):
                     self.drop_pin()
                 waitq_remove(&self.waiting, NULL, w)
                 continue
-            if self.interest(w.text, w.reply_len) != NULL:
+            self.receiver = self.interest(w.text, w.reply_len)
+            if self.receiver != NULL:
                 if w.bytes_left > 0:
                     w.bytes_left -= size
                     if w.bytes_left == 0:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from natsc.engine.permissions import Permissions
 from natsc.testing.oracle import is_valid_subscription, matches
 from natsc.testing.world import Peer, World
 
@@ -211,3 +212,64 @@ class TestCache:
             peers[0].say(b"PUB s.%d 0\r\n\r\n" % n)
             assert world.engine.cached_matches * 10000 <= (1 << 18) + 10000
         assert peers[9].take().count(b"MSG ") == 40000
+
+
+# Acknowledgements have a cache of their own. Patterns and subjects that meet often, whole or in part.
+NUMBERS = [b"1", b"2", b"3", b""]
+ACKS = st.builds(
+    lambda stream, consumer, rest: b".".join([b"$JS.ACK", stream, consumer, *rest]),
+    st.sampled_from([b"S", b"T", b"*"]),
+    st.sampled_from([b"C", b"D"]),
+    st.lists(st.sampled_from(NUMBERS), max_size=4),
+)
+ACK_PATTERNS = st.builds(
+    lambda first, stream, consumer, rest: b".".join([first, stream, consumer, *rest]),
+    st.sampled_from([b"$JS.ACK", b"$JS.ACK", b"$JS.ACK", b"*.ACK", b"$JS.*"]),
+    st.sampled_from([b"S", b"S", b"T", b"*"]),
+    st.sampled_from([b"C", b"C", b"D", b"*", b">"]),
+    st.lists(st.sampled_from([b"*", b"*", b"*", b"1", b">"]), max_size=4),
+).filter(is_valid_subscription)
+
+
+class TestAcknowledgements:
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("sub"), ACK_PATTERNS, st.booleans()),
+                st.tuples(st.just("unsub"), st.integers(0, 20), st.none()),
+                st.tuples(st.just("pub"), ACKS, st.integers(1, 3)),
+            ),
+            max_size=60,
+        )
+    )
+    def test_they_reach_those_who_listen(self, steps):
+        world = World()
+        peer, sender = world.connect(), world.connect()
+        there: dict[int, bytes] = {}
+        for number, (what, arg, more) in enumerate(steps):
+            if what == "sub":
+                peer.say(b"SUB %s %d\r\n" % (arg, number))
+                there[number] = arg
+            elif what == "unsub" and arg in there:
+                peer.say(b"UNSUB %d\r\n" % arg)
+                del there[arg]
+            elif what == "pub":
+                sender.say(b"PUB %s 2\r\nhi\r\n" % arg * more)
+                expected = [b"MSG %s %d 2\r\nhi\r\n" % (arg, n) for n, p in there.items() if matches(arg, p)]
+                assert sorted(peer.take().split(b"MSG ")[1:]) == sorted(e[4:] for e in expected * more)
+
+    def test_their_permission_is_looked_up_each_time(self, world):
+        peer, sender = world.connect(), world.connect()
+        peer.say(b"SUB $JS.ACK.S.C.* 1\r\n")
+        sender.client.set_permissions(Permissions(None, [b"$JS.ACK.S.C.2"], None, None, None))
+        for number in (1, 3, 2, 1):
+            sender.say(b"PUB $JS.ACK.S.C.%d 0\r\n\r\n" % number)
+        assert peer.take() == b"".join(b"MSG $JS.ACK.S.C.%d 1 0\r\n\r\n" % number for number in (1, 3, 1))
+
+    def test_they_take_no_room_from_other_matches(self, world):
+        peer, sender = world.connect(), world.connect()
+        peer.say(b"SUB $JS.ACK.S.C.* 1\r\n")
+        sender.say(b"".join(b"PUB $JS.ACK.S.C.%d 0\r\n\r\n" % n for n in range(100)))
+        assert peer.take().count(b"MSG ") == 100
+        assert world.engine.cached_matches == 0
+        assert world.account().sublist_stats()["num_cache_hits"] == 99

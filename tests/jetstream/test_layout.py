@@ -17,6 +17,14 @@ def test_the_checksum_does_not_depend_on_the_hardware(data, start):
     assert checksum(data, start) == checksum(data, start, hardware=False)
 
 
+@pytest.mark.parametrize("size", [*range(180, 260), 500, 1023, 1024, 1100, 3071, 3072, 3073, 3263, 3264, 6200, 10_001])
+def test_the_checksum_of_much_does_not_depend_on_the_hardware(size):
+    """It is made of several stretches then."""
+    data = bytes((i * 31 + (i >> 3)) & 255 for i in range(size))
+    for start in (0, 0xE3069283):
+        assert checksum(data, start) == checksum(data, start, hardware=False)
+
+
 @given(st.binary(max_size=60), st.integers(0, 60))
 def test_the_checksum_can_be_continued(data, cut):
     assert checksum(data[cut:], checksum(data[:cut])) == checksum(data)
