@@ -290,7 +290,7 @@ cdef struct client_t:
     bint headers            # both sides speak headers
     bint no_echo
     bint no_responders
-    bint stuck              # blocked and without progress for STALL_PROBE: nobody waits for it
+    bint stuck              # blocked and without progress for some time: nobody waits for it
     uint8_t kind
     uint8_t out_class       # size class of the buffer that the last turn needed
     # Input.

@@ -8,8 +8,8 @@ A turn of the engine ends after a big read, but after small ones only when the l
 connections say to one (requests, answers) leaves in one system call.
 
 Back-pressure: a publisher stops being read while a client that it sent to owes more than the engine's stall_at and still
-makes progress; after STALL_PROBE without progress nobody waits for that client any more (until it moves again). A client
-whose socket takes nothing for write_deadline is closed.
+makes progress; after two times STALL_PROBE without it nobody waits for that client any more (until it moves again). A
+client whose socket takes nothing for write_deadline is closed.
 
 Invariant: send(2) is used only on plain TCP, with nothing in the transport's own buffer, and never after the transport
 began to close; the descriptor is forgotten in connection_lost.
@@ -68,7 +68,7 @@ cdef extern from "arpa/inet.h" nogil:
 cdef enum:
     SHARED_SIZE = 262144        # the engine's read buffer
     SMALL_READ = 16384          # bytes; below it the turn waits for what else the loop has to read
-STALL_PROBE = 0.05              # seconds a blocked client may stand still before publishers go on without it
+STALL_PROBE = 0.025             # seconds between looks at a blocked client; after two in vain publishers go on without it
 CLOSE_GRACE = 0.1               # seconds a closing connection has to take what is queued
 
 
@@ -101,6 +101,7 @@ cdef class Connection:
     cdef public object tls              # the TLSLayer, for monitoring
     cdef list waiters                   # connections that don't read while this one is behind
     cdef object probe                   # the pending stall check
+    cdef bint idle                      # the last one saw no progress
     cdef object closer                  # the pending end of CLOSE_GRACE
     cdef uint64_t progress_seen
     cdef int fd                         # for send(2); -1 = use the transport
@@ -353,6 +354,7 @@ cdef class Connection:
         other.waiters.append(self)
         if other.probe is None:
             other.progress_seen = other.progress()
+            other.idle = False
             other.probe = self.listener.loop.call_later(STALL_PROBE, other.check_progress)
 
     cdef uint64_t progress(self):
@@ -365,7 +367,9 @@ cdef class Connection:
         if not self.waiters or self.c == NULL or self.closed:
             return
         seen = self.progress()
-        if seen != self.progress_seen:
+        # Twice nothing: a loop that comes late looks before it has seen what the socket took meanwhile.
+        if seen != self.progress_seen or not self.idle:
+            self.idle = seen == self.progress_seen
             self.progress_seen = seen
             self.probe = self.listener.loop.call_later(STALL_PROBE, self.check_progress)
         else:

@@ -17,8 +17,11 @@ TESTS = [example for example in EXAMPLES if "def test_" in example]
 COMMANDS = re.findall(r"^```console\n(.*?)\n```", README, re.MULTILINE | re.DOTALL)
 
 
+pytestmark = pytest.mark.timeout(150)
+
+
 def run(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
