@@ -41,8 +41,7 @@ def test_tests(tmp_path: Path, tests: str) -> None:
 def test_there_are_two_commands_and_continuous_integration_runs_the_second() -> None:
     assert len(COMMANDS) == 2
     assert COMMANDS[0].endswith(".venv/bin/natsc -c conf/simple.conf")
-    script = (ROOT / ".ci" / "run").read_text()
-    assert [part for part in COMMANDS[1].split(" && ") if part not in script] == []
+    assert COMMANDS[1] in (ROOT / ".ci" / "run").read_text()
 
 
 def test_links() -> None:
