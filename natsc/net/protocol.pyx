@@ -93,7 +93,7 @@ cdef ReadBuffer READ = ReadBuffer()     # handed to the transport and read at on
 cdef class Connection:
     """The compiled base of ClientProtocol: state and the three functions that run for every read and write."""
     cdef readonly Client client
-    cdef client_t* c
+    cdef client_t* c                    # NULL until attach: a stage may come long before it
     cdef Engine engine
     cdef readonly object transport
     cdef readonly object listener       # what made it (natsc.net.listener)
@@ -108,8 +108,9 @@ cdef class Connection:
     cdef bint waiting                   # in somebody's waiters
     cdef bint closed
 
-    def __cinit__(self, listener=None):
+    def __cinit__(self, listener not None):
         self.listener = listener
+        self.engine = listener.engine
         self.fd = -1
 
     # -------------------------------------------------------------------------------------------- transport
@@ -154,7 +155,6 @@ cdef class Connection:
         """Carry this client of the engine from now on."""
         self.client = client
         self.c = client.c
-        self.engine = client.engine
         client.c.flush = flush_client
         client.c.fd = self.fd
         if self.fd >= 0:
@@ -170,7 +170,7 @@ cdef class Connection:
         cdef client_t* c = self.c
         cdef char* grown
         if c == NULL or self.stage is not None:
-            READ.data = self.listener_buffer()
+            READ.data = self.engine.shared
             READ.size = SHARED_SIZE
             return READ
         if c.tail_len > SHARED_SIZE // 2:
@@ -189,14 +189,11 @@ cdef class Connection:
         READ.size = SHARED_SIZE - c.tail_len
         return READ
 
-    cdef char* listener_buffer(self) except NULL:
-        return (<Engine>self.listener.engine).shared
-
     def buffer_updated(self, Py_ssize_t n):
         cdef client_t* c = self.c
         if c == NULL or self.stage is not None:
             if self.stage is not None and not self.closed:
-                self.stage.feed(PyBytes_FromStringAndSize(self.listener_buffer(), n))
+                self.stage.feed(PyBytes_FromStringAndSize(self.engine.shared, n))
             return
         if unlikely(c.closing):
             return

@@ -166,6 +166,15 @@ class TestUpgrade:
             sock.sendall(b"CONNECT {}\r\n\r\n")
             assert sock.recv(100).startswith(b"HTTP/1.1 400 Bad Request")
 
+    @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHo", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+    def test_who_leaves_before_it_is_done(self, port, said):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(said)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):
+                pass
+        assert Door(port).status == 101
+
     @pytest.mark.parametrize(
         ("block", "origin", "status"),
         [
