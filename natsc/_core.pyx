@@ -593,6 +593,10 @@ cdef class Client:
         timer_cancel(&self.engine.e.timers, &self.c.auth_timer)
         self.c.connected = True
 
+    def set_ping_interval(self, uint64_t ns) -> None:
+        """Between PINGs from the next one on, in the place of the server's interval; 0 = that one."""
+        self.c.ping_interval_ns = ns
+
     def start_ping(self, bint first) -> None:
         """Arm the PING timer; first: the early one that measures the round trip."""
         start_ping(&self.engine.e, self.c, first)

@@ -5,7 +5,7 @@ Payload of messages is given out as it comes, so a frame may be of any size and 
 """
 
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
@@ -44,8 +44,9 @@ cdef void unmask(const char* data, Py_ssize_t n, const uint8_t* key, int at, cha
 
 
 cdef class FrameReader:
-    """A client's frames. compress: permessage-deflate was agreed on."""
+    """A client's frames. compress: permessage-deflate was agreed on. masked: all must be."""
     cdef bint compress
+    cdef bint masked
     cdef bytes head             # of a header, what has come
     cdef bytes control          # of a control frame's payload, what has come; None outside of one
     cdef int control_kind
@@ -56,8 +57,9 @@ cdef class FrameReader:
     cdef bint ended             # the last message has ended: the next frame must begin one
     cdef bint deflated          # the message at hand is compressed
 
-    def __init__(self, bint compress):
+    def __init__(self, bint compress, bint masked=True):
         self.compress = compress
+        self.masked = masked
         self.head = b""
         self.control = None
         self.ended = True
@@ -97,7 +99,7 @@ cdef class FrameReader:
 
     cdef Py_ssize_t take_header(self, const char* p, Py_ssize_t n) except -1:
         """Take what there is of a header; self.inside is set once it is whole. Returns how many bytes were taken."""
-        cdef Py_ssize_t have = len(self.head), taken = min(n, HEADER_MAX - have), size
+        cdef Py_ssize_t have = len(self.head), taken = min(n, HEADER_MAX - have), size, key_at
         cdef bytes head = self.head + p[:taken]
         cdef const uint8_t* h = head
         cdef uint64_t left
@@ -108,17 +110,19 @@ cdef class FrameReader:
             self.head = head
             return taken
         left = h[1] & 0x7F
-        size = 2 + (2 if left == 126 else 8 if left == 127 else 0) + 4
+        key_at = 2 + (2 if left == 126 else 8 if left == 127 else 0)
+        size = key_at + (4 if h[1] & MASKED else 0)
         if len(head) < size:
             self.head = head
             return taken
         if left > CONTROL_MAX:
             left = 0
-            for i in range(2, size - 4):
+            for i in range(2, key_at):
                 left = left << 8 | h[i]
             if left >> 63:
                 raise FrameError("invalid 64-bit payload length")
-        memcpy(self.key, h + size - 4, 4)
+        memset(self.key, 0, 4)
+        memcpy(self.key, h + key_at, size - key_at)
         self.key_at = 0
         self.left = left
         self.inside = True
@@ -135,7 +139,7 @@ cdef class FrameReader:
             raise FrameError("compressed frame received without negotiated permessage-deflate")
         if n < 2:
             return 0
-        if not h[1] & MASKED:
+        if not h[1] & MASKED and self.masked:
             raise FrameError("mask bit missing")
         if kind >= 8 and kind <= 10:
             if (h[1] & 0x7F) > CONTROL_MAX:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 
 from natsc.config.goaddress import MissingPort, split_host_port
 from natsc.config.gotext import GoError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _REASONS = {400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
 _COMPRESSION = b"permessage-deflate"
+_COOKIE_VALUE = re.compile(r"[ !#-\[\]-~]*\Z")
 _COOKIES = {
     "jwt_cookie": "jwt", "username_cookie": "user", "password_cookie": "pass", "token_cookie": "auth_token",
 }  # fmt: skip
@@ -38,9 +40,12 @@ class Refused(Exception):
 class Upgrade:
     """What was agreed on. credentials: CONNECT's fields from cookies. client_ip: X-Forwarded-For, or ""."""
 
-    def __init__(self, reply: bytes, compress: bool, agent: str, credentials: dict[str, str], client_ip: str) -> None:
+    def __init__(
+        self, reply: bytes, compress: bool, masked: bool, agent: str, credentials: dict[str, str], client_ip: str
+    ) -> None:
         self.reply = reply
         self.compress = compress
+        self.masked = masked  # the client's frames are
         self.browser = agent.startswith("Mozilla/")
         # Safari can't read compressed messages in several frames; Chrome on macOS says Safari too, but not Version.
         self.whole_compressed = "Version/" in agent and "Safari/" in agent
@@ -81,11 +86,13 @@ def parse_upgrade(request: Request, options: Any, *, secure: bool, mqtt: bool, e
     if compress:
         extension = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
         reply.append(b"Sec-WebSocket-Extensions: " + extension)
+    masked = _first(headers, b"nats-no-masking") != b"true"
+    if not masked:
+        reply.append(b"Nats-No-Masking: true")
     reply += [f"{name}: {value}".encode() for name, value in (options.headers or {}).items()]
     agent = _first(headers, b"user-agent").decode("latin-1")
-    return Upgrade(
-        b"\r\n".join([*reply, b"", b""]), compress, agent, _credentials(headers, options), _client_ip(headers)
-    )
+    credentials = _credentials(headers, options)
+    return Upgrade(b"\r\n".join([*reply, b"", b""]), compress, masked, agent, credentials, _client_ip(headers))
 
 
 def answer(status: int, wall_ns: int) -> bytes:
@@ -163,22 +170,27 @@ def _wants_compression(headers: list[tuple[bytes, bytes]]) -> bool:
 
 def _credentials(headers: list[tuple[bytes, bytes]], options: Any) -> dict[str, str]:
     """What the configured cookies say, by CONNECT's fields."""
-    wanted = {getattr(options, option): field for option, field in _COOKIES.items() if getattr(options, option)}
+    wanted: dict[str, str] = {}
+    for option, field in _COOKIES.items():
+        if name := getattr(options, option):
+            wanted.setdefault(name, field)
     found: dict[str, str] = {}
     for key, value in headers:
         if key != b"cookie" or not wanted:
             continue
         for part in value.decode("latin-1").split(";"):
-            name, _, text = part.strip().partition("=")
-            if name in wanted:
-                found[wanted[name]] = text.strip('"')
+            name, _, text = part.strip(" \t").partition("=")
+            if len(text) > 1 and text[0] == text[-1] == '"':
+                text = text[1:-1]
+            if (name := name.strip(" \t")) in wanted and _COOKIE_VALUE.match(text) is not None:
+                found[wanted[name]] = text
     return found
 
 
 def _client_ip(headers: list[tuple[bytes, bytes]]) -> str:
     """Whom a proxy speaks for, where it names an address."""
     text = _first(headers, b"x-forwarded-for").decode("latin-1")
-    if not text:
+    if not text or "%" in text:  # a zone may be any text, and this one goes into the log
         return ""
     import ipaddress
 

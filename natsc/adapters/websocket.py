@@ -85,16 +85,17 @@ class WebSocketListener(ClientListener):
         self.connections.add(conn)
         conn.stage = Door(conn, self, peer)
 
+    def info_fields(self) -> dict[str, Any]:
+        """What INFO says to the clients of this door instead of what it says to others."""
+        secure = self.tls_context is not None
+        return {
+            "host": self.options.host, "port": self.port, "tls_required": secure, "tls_available": secure,
+            "connect_urls": None, "auth_required": self.server.auth.auth_required_in_info or self.auth is not None,
+        }  # fmt: skip
+
     def greet(self, client: Client) -> None:
         """Sends INFO as it is for this door."""
-        server = self.server
-        secure = self.tls_context is not None
-        fields: dict[str, Any] = {
-            "host": self.options.host, "port": self.port, "tls_required": secure, "tls_available": secure,
-            "connect_urls": None, "auth_required": server.auth.auth_required_in_info or self.auth is not None,
-            "nonce": (client.nonce or b"").decode(),
-        }  # fmt: skip
-        client.send(server.info_line(client, **fields))
+        client.send(self.server.info_line(client, nonce=(client.nonce or b"").decode()))
 
     @property
     def auth_timeout(self) -> float:
@@ -240,11 +241,12 @@ class Door:
         self._requests = None
         self._write(upgrade.reply)
         self._upgrade = upgrade
-        self._reader = frames.FrameReader(upgrade.compress)
+        self._reader = frames.FrameReader(upgrade.compress, upgrade.masked)
         listener = self._listener
         client = listener.make_client(self._conn, self._peer)
         client.cookies = upgrade.credentials or None
         client.forwarded_for = upgrade.client_ip
+        client.set_ping_interval(max(listener.options.ping_interval, 0))
         if self._server.log.debug_on:
             self._server.log_client(client, "debug", "Client connection created")
         listener.greet(client)

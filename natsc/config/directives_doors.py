@@ -76,7 +76,6 @@ def _websocket_field(
     elif name == "headers":
         _headers(part, token, value, last, report)
     elif name == "ping_interval":
-        report.unsupported.append("websocket ping_interval")
         part.ping_interval = duration("ping_interval", token, value, report)
     else:
         report.unknown(token, key)

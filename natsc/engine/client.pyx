@@ -84,12 +84,16 @@ cdef void send_ping(engine_t* e, client_t* c) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------------- timers
 
+cdef uint64_t ping_interval(engine_t* e, client_t* c) noexcept nogil:
+    return c.ping_interval_ns or e.ping_interval_ns
+
+
 cdef void on_ping_timer(engine_t* e, client_t* c) noexcept nogil:
     cdef bint need_rtt = c.rtt_start_ns == 0 or e.now_ns - c.rtt_start_ns > RTT_INTERVAL_NS
     if e.jump_ns and c.pings_out and c.rtt_start_ns >= e.jump_ns:
         start_ping(e, c, False)     # it had no chance to answer
         return
-    if need_rtt or e.now_ns - c.last_in_ns >= e.ping_interval_ns:
+    if need_rtt or e.now_ns - c.last_in_ns >= ping_interval(e, c):
         if c.pings_out + 1 > e.max_pings_out:
             e.stale_connections += 1
             hook_error(e, c, b"stale", NULL, 0, 0, 0)
@@ -102,7 +106,7 @@ cdef void on_ping_timer(engine_t* e, client_t* c) noexcept nogil:
 
 cdef void start_ping(engine_t* e, client_t* c, bint first) noexcept nogil:
     """Arm the PING timer; the first one is early and spread over a fifth of its time, so that clients don't align."""
-    cdef uint64_t d = e.ping_interval_ns
+    cdef uint64_t d = ping_interval(e, c)
     if first:
         if d > FIRST_PING_NS:
             d = FIRST_PING_NS

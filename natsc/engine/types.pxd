@@ -317,6 +317,7 @@ cdef struct client_t:
     uint64_t progress       # bytes sent so far: whether a blocked client still moves
     uint64_t stalls
     int32_t pings_out
+    uint64_t ping_interval_ns   # 0 = the server's
     bint connected          # CONNECT was accepted
     bint first_pong_sent
     bint closing

@@ -178,6 +178,13 @@ def _all_but(field: str, name: str, *allowed: str) -> Callable[[Options, Options
     return rule
 
 
+def _websocket(old: Options, new: Options) -> list[str]:
+    """Its certificates, and the order of the origins."""
+    for part in (old.websocket, new.websocket):
+        part.allowed_origins.sort()
+    return _all_but("websocket", "Websocket", "tls_config")(old, new)
+
+
 def _jetstream(_: Options, __: Options) -> list[str]:
     return ["Reloaded: JetStream"]
 
@@ -304,7 +311,7 @@ FIELDS: tuple[tuple[str, str, Rule], ...] = (
     ("sync_interval", "SyncInterval", None),
     ("sync_always", "SyncAlways", None),
     ("js_acc_default_domain", "JsAccDefaultDomain", None),
-    ("websocket", "Websocket", _all_but("websocket", "Websocket", "tls_config")),
+    ("websocket", "Websocket", _websocket),
     (
         "mqtt",
         "MQTT",

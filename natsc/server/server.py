@@ -278,6 +278,8 @@ class Server:
     def info_line(self, client: Client, *, with_ip: bool = True, connect_info: bool = False, **more: object) -> bytes:
         """INFO for one client: the first one, or a later one with connect_info or other fields."""
         ip = client.ip if with_ip else None
+        if client.door == "WEBSOCKET" and self.websocket is not None:
+            more = {**self.websocket.info_fields(), **more}
         if not more:
             if connect_info:
                 return self._account_template(client.account.name, client.max_payload).fill(client.cid, ip)
@@ -285,19 +287,19 @@ class Server:
                 return self._template.fill(client.cid, ip, client.nonce or b"")
         fields: dict[str, Any] = {
             **self.info, "client_id": client.cid, "client_ip": ip, "max_payload": _wire_limit(client.max_payload),
-            **more,
+            **(self._connect_fields(client.account.name) if connect_info else {}), **more,
         }  # fmt: skip
         return info.render(fields)
+
+    def _connect_fields(self, account: str) -> dict[str, object]:
+        return {"connect_info": True, "remote_account": account, "acc_is_sys": account == self.system_account_name}
 
     def _account_template(self, account: str, max_payload: int) -> info.InfoTemplate:
         """INFO with connect_info for the clients of one account: the answer to their first PING."""
         key = (account, max_payload)
         template = self._account_templates.get(key)
         if template is None:
-            fields = {
-                **self.info, "max_payload": _wire_limit(max_payload), "connect_info": True, "remote_account": account,
-                "acc_is_sys": account == self.system_account_name,
-            }  # fmt: skip
+            fields = {**self.info, "max_payload": _wire_limit(max_payload), **self._connect_fields(account)}
             template = self._account_templates[key] = info.InfoTemplate(fields)
         return template
 
@@ -372,6 +374,13 @@ class Server:
         self.log.notice(f"Listening for websocket clients on {scheme}://{part.host}:{self.websocket.port}")
         if scheme == "ws":
             self.log.warn("Websocket not configured with TLS. DO NOT USE IN PRODUCTION!")
+        if part.advertise:
+            from natsc.server.advertise import parse_host_port
+
+            try:
+                parse_host_port(part.advertise, self.websocket.port)
+            except GoError as error:
+                raise StartError(f"Unable to get websocket connect URLs: {error}") from None
 
     def auth_of(self, client: Client) -> Authenticator | OperatorAuthenticator:
         """What decides over a client: its door's own where the configuration gives it one."""
