@@ -80,6 +80,23 @@ def test_a_purge_elsewhere_leaves_a_consumer_where_it_is(js: JsWorld) -> None:
     assert js.info("S", "C") == before
 
 
+def test_a_purge_of_one_message_acknowledges_no_other(js: JsWorld) -> None:
+    js.consumer("S", "C", ack_policy="all")
+    js.fill(2)
+    js.publish("s.b")
+    js.pull("S", "C", b"3")
+    purge(js, "s.b")
+    assert js.info("S", "C")["ack_pending"] == 2
+
+
+def test_what_is_counted_anew_is_messages_not_subjects(js: JsWorld) -> None:
+    js.consumer("S", "C", deliver_policy="last_per_subject", filter_subject="s.>")
+    js.fill(3)
+    js.publish("s.b")
+    purge(js, "s.b")
+    assert js.info("S", "C")["pending"] == 3
+
+
 def test_the_floor_does_not_pass_what_is_pending(js: JsWorld) -> None:
     js.consumer("S", "C")
     js.publish("s.a")

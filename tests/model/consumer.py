@@ -32,7 +32,7 @@ class Consumer:
         self.active = active
         self.waiting: list[Pull] = []
         self.pending: dict[int, int] = {}  # stream sequence: consumer sequence
-        self.due: dict[int, int] = {}  # stream sequence: when its time is up
+        self.began: dict[int, int] = {}  # stream sequence: when the time for its acknowledgement began
         self.redelivered: dict[int, int] = {}  # stream sequence: times after the first
         self.queue: list[int] = []  # to be delivered again
         self.skip: list[int] = []  # the last ones of subjects, before the stream is read on
@@ -66,6 +66,13 @@ class Consumer:
     def num_pending(self) -> int:
         skipped = sum(self.wants(self.stream.messages[s].subject) for s in self.skip)
         return skipped + sum(self.wants(m.subject) for s, m in self.stream.messages.items() if s >= self.resume)
+
+    def counts_subjects(self) -> bool:
+        """Whether nats-server would be wrong if it counted anew: it counts subjects, as at its beginning."""
+        if self.config["deliver_policy"] != "last_per_subject":
+            return False
+        pending = [m.subject for s, m in self.stream.messages.items() if s >= self.next_seq and self.wants(m.subject)]
+        return len(pending) != len(set(pending))
 
     @property
     def resume(self) -> int:
@@ -129,7 +136,7 @@ class Consumer:
     def finish(self, seq: int) -> None:
         """Nothing more is expected for this one."""
         self.pending.pop(seq, None)
-        self.due.pop(seq, None)
+        self.began.pop(seq, None)
         self.redelivered.pop(seq, None)
         self.floor_unknown = self.floor_unknown and bool(self.pending)
         if seq in self.queue:
@@ -200,10 +207,13 @@ class Consumer:
             some = True
         self.waiting_now()
         if not self.stalled:
-            for request in [w for w in self.waiting if w.no_wait and (not w.expires or w.sent)]:
-                self.status(request.key, b"404 No Messages")
-                self.waiting.remove(request)
+            self.end_no_wait()
         return some
+
+    def end_no_wait(self) -> None:
+        for request in [w for w in self.waiting if w.no_wait and (not w.expires or w.sent)]:
+            self.status(request.key, b"404 No Messages")
+            self.waiting.remove(request)
 
     stalled = False
 
@@ -235,7 +245,7 @@ class Consumer:
         """It was delivered as often as allowed."""
         self.redelivered[seq] = self.redelivered.get(seq, 0) + 1
         del self.pending[seq]
-        self.due.pop(seq, None)
+        self.began.pop(seq, None)
         if seq in self.queue:
             self.queue.remove(seq)
 
@@ -304,8 +314,52 @@ class Consumer:
 
     def set_due(self, seq: int) -> None:
         """It is to be acknowledged from now on within a time."""
+        self.began[seq] = self.stream.now
+
+    def due(self, seq: int) -> int:
+        """When the time for its acknowledgement is up."""
         backoff = self.config.get("backoff")
-        wait = self.config.get("ack_wait", 0)
         if backoff:
-            wait = backoff[min(self.redelivered.get(seq, 0), len(backoff) - 1)]
-        self.due[seq] = self.stream.now + wait
+            return self.began[seq] + int(backoff[min(self.redelivered.get(seq, 0), len(backoff) - 1)])
+        return self.began[seq] + int(self.config["ack_wait"])
+
+    def overdue(self) -> list[int]:
+        """What isn't queued to be delivered again and might be."""
+        return sorted(seq for seq in self.pending if seq not in self.queue)
+
+    def deadlines(self) -> list[int]:
+        return [self.due(seq) for seq in self.overdue()] + [w.expires for w in self.waiting_now() if w.expires]
+
+    def expire(self) -> None:
+        expired = [w for w in self.waiting_now() if 0 < w.expires <= self.stream.now]
+        for request in expired:
+            self.status(request.key, b"408 Request Timeout", request)
+            self.waiting.remove(request)
+        if expired:
+            self.end_no_wait()  # also where they wait for acknowledgements
+        for seq in [seq for seq in self.overdue() if self.due(seq) <= self.stream.now]:
+            times = max(self.redelivered.get(seq, 0), 1)
+            if 0 < self.max_deliver <= times:
+                self.redelivered[seq] = times - 1
+                self.give_up(seq)
+            else:
+                self.queue.append(seq)
+
+    def delay(self, seq: int, delay: int) -> None:
+        """Deliver it again after a delay: as if its time had begun so that it is up then."""
+        if seq in self.pending:
+            if seq in self.queue:
+                self.queue.remove(seq)
+            self.began[seq] = self.stream.now - int(self.config["ack_wait"]) + delay
+
+    def restarted(self) -> None:
+        self.waiting = []
+        self.queue = []  # what was given back comes again when its time is up
+        self.active = False
+        self.stalled = False
+        self.place_unknown = True
+        if self.skip:
+            last = {m.subject: s for s, m in sorted(self.stream.messages.items()) if self.wants(m.subject)}
+            self.skip = sorted(s for s in last.values() if self.next_seq <= s <= self.skip_resume)
+            if not self.skip:
+                self.next_seq = self.skip_resume + 1

@@ -1,12 +1,12 @@
 """Random programs for JetStream, as hypothesis state machines that the servers and the model run step by step.
 
-Compared compares natsc, nats-server and the model; Timed has natsc alone with the model, and a clock that it moves.
-Each program has a stream of its own on servers that stay. A step is sent to all servers at once; then what they
-answered and delivered, and afterwards what they say about consumers and stream, must be the same, and as the model
-has it.
+Compared compares natsc, nats-server and the model, or natsc alone with the model, and ends and kills the servers; Timed
+has natsc alone with the model, and a clock that it moves. Each program has streams of its own on servers that stay. A
+step is sent to all servers at once; then what they answered and delivered, and afterwards what they say about consumers
+and streams, must be the same, and as the model has it.
 
 What isn't the same from run to run (times) is left out. nats-server tells consumers of messages behind their PubAcks:
-what it says about a consumer is asked again for a second. natsc has to be right at once.
+what it says about a consumer is asked again for some seconds. natsc has to be right at once.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import json
 import os
 import re
 import time
-from collections import Counter
-from typing import Any
+from collections import Counter, defaultdict
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -26,73 +26,39 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.conformance.talk import VARYING
 from tests.jetstream.storemodel import matches
 from tests.model.consumer import Consumer, Pull
+from tests.model.draw import (
+    FILTERS,
+    NAMES,
+    TOKENS,
+    bodies,
+    consumer_configs,
+    header_sets,
+    names,
+    seqs,
+    some_limits,
+    stream_with_consumers,
+    tokens,
+    which_consumer,
+)
 from tests.model.peer import Event, Peer
-from tests.model.stream import SECOND, Stream, header_block, within
+from tests.model.stream import SECOND, Out, Stream, header_block, within
 
-PATIENCE_S = float(os.environ.get("NATSC_MODEL_PATIENCE", "2"))  # for what must come
+PATIENCE_S = float(os.environ.get("NATSC_MODEL_PATIENCE", "5"))  # for what must come
 ANSWER_S = 10.0
-HOUR = 3600 * SECOND
-TOKENS = ["a", "b", "a.b", "a.c", "b.c", "a.b.c"]
-FILTERS = ["a", "b", "a.*", "*.c", "a.>", ">", "*.*.c", "b.c"]
-NAMES = ["A", "B", "C"]
 VARY = VARYING | {"time", "server_id", "config", "cluster"}
 TIMES = re.compile(rb"Nats-Time-Stamp: [^\r]*\r\n")
-
-LIMITS: list[tuple[str, Any]] = [
-    ("discard", "new"), ("max_msgs", 1), ("max_msgs", 3), ("max_msgs", 6), ("max_bytes", 120), ("max_bytes", 300),
-    ("max_msgs_per_subject", 1), ("max_msgs_per_subject", 2), ("discard_new_per_subject", True), ("max_msg_size", 12),
-    ("max_msg_size", 60), ("duplicate_window", 0), ("deny_delete", True), ("deny_purge", True),
-    ("allow_rollup_hdrs", True), ("allow_rollup_hdrs", True), ("allow_msg_ttl", True), ("first_seq", 7),
-    ("allow_direct", True), ("allow_direct", True), ("subject_transform", None),
-]  # fmt: skip
-CONSUMING: list[tuple[str, Any]] = [
-    ("ack_policy", "none"), ("ack_policy", "all"), ("deliver_policy", "last"), ("deliver_policy", "new"),
-    ("deliver_policy", "last_per_subject"), ("deliver_policy", "by_start_sequence"), ("max_deliver", 1),
-    ("max_deliver", 2), ("max_ack_pending", 1), ("max_ack_pending", 2), ("max_ack_pending", 3), ("headers_only", True),
-    ("deliver_subject", "push"), ("deliver_subject", "push"), ("filter", 1), ("filter", 1), ("filter", 2),
-    ("filter", 2),
-]  # fmt: skip
-
-some_limits = st.lists(st.sampled_from(LIMITS), max_size=4).map(dict)
-stream_configs = st.builds(
-    dict,
-    some_limits,
-    storage=st.sampled_from(["memory", "file"]),
-    retention=st.sampled_from(["limits", "limits", "interest", "workqueue"]),
-)
-consumer_configs = st.tuples(
-    st.lists(st.sampled_from(CONSUMING), max_size=4).map(dict),
-    st.lists(st.sampled_from(FILTERS), min_size=2, max_size=2, unique=True),
-    st.integers(1, 12),
-)
-bodies = st.sampled_from([b"", b"x", b"hello", b"y" * 30])
-seqs = st.integers(0, 14)
-names = st.sampled_from(NAMES)
-which_consumer = st.integers(0, 2)
-tokens = st.sampled_from(TOKENS)
-ids = st.sampled_from(["one", "two", "three"])
-header_sets = st.lists(
-    st.one_of(
-        st.tuples(st.just("Nats-Msg-Id"), ids),
-        st.tuples(st.just("Nats-Msg-Id"), ids),
-        st.tuples(st.just("Nats-Expected-Last-Msg-Id"), ids),
-        st.tuples(st.just("Nats-Expected-Stream"), st.sampled_from(["this", "other"])),
-        st.tuples(st.just("Nats-Expected-Last-Sequence"), st.integers(0, 1)),
-        st.tuples(st.just("Nats-Expected-Last-Subject-Sequence"), st.integers(0, 1)),
-        st.tuples(st.just("Nats-Expected-Last-Subject-Sequence-Subject"), st.sampled_from([*TOKENS, *FILTERS])),
-        st.tuples(st.just("Nats-Rollup"), st.sampled_from(["sub", "sub", "all", "none"])),
-        st.tuples(st.just("Nats-TTL"), st.sampled_from(["7200", "never", "x"])),
-        st.tuples(st.just("Key"), st.just("value")),
-    ),
-    min_size=1,
-    max_size=3,
-).map(dict)
 
 counts: Counter[str] = Counter()
 
 
 class Difference(AssertionError):
-    """Servers or model don't agree."""
+    """Servers or model don't agree. seen: the texts of all, also where a program doesn't show it a second time."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.seen.append(text)
 
 
 def steady(value: Any) -> Any:
@@ -148,11 +114,33 @@ def consumers_there(machine: Programs) -> bool:
 
 
 class Programs(RuleBasedStateMachine):
-    """What a program does. peers: the servers, natsc first; set by a subclass."""
+    """What a program does. peers: the servers, natsc first; set by a subclass. Steps are about the stream `model`."""
 
     peers: list[Peer]
     number = 0
-    timed = False
+    timed = False  # whether the clock is moved
+    model: Stream
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams: list[Stream] = []
+        self.out: Out = defaultdict(list)
+        self.told: dict[str, Any] = {}  # what the servers have said, by operation
+        for peer in self.peers:
+            peer.got.clear()
+
+    @property
+    def alone(self) -> bool:
+        """Whether natsc is: what nats-server leaves to chance need not be left out."""
+        return len(self.peers) == 1
+
+    @property
+    def base(self) -> str:
+        return self.model.base
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.model.config
 
     # Steps
 
@@ -197,7 +185,7 @@ class Programs(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """What was to be delivered came, and what the servers say about stream and consumers is as the model has it."""
-        wanted = {key: len(events) for key, events in self.model.out.items()}
+        wanted = {key: len(events) for key, events in self.out.items()}
         for peer in self.peers:
             peer.wait(wanted, PATIENCE_S)
         self.compare_deliveries()
@@ -206,7 +194,7 @@ class Programs(RuleBasedStateMachine):
         counts["steps"] += 1
 
     def compare_deliveries(self) -> None:
-        out = {key: events for key, events in self.model.out.items() if events}
+        out = {key: events for key, events in self.out.items() if events}
         for peer in self.peers:
             got = {key: events for key, events in peer.got.items() if events}
             wrong = [key for key in {*got, *out} if not same(got.get(key), out.get(key))]
@@ -214,20 +202,22 @@ class Programs(RuleBasedStateMachine):
                 lines = [f"  {key}: {got.get(key)} instead of {out.get(key)}" for key in wrong]
                 raise Difference(f"{peer.name} delivered\n" + "\n".join(lines))
             peer.got.clear()
-        self.model.out.clear()
+        self.out.clear()
 
     def compare_state(self) -> None:
         """Ask about what has changed."""
-        now: dict[str, Any] = {f"STREAM.INFO.{self.model.name}": {"state": self.model.state()}}
-        for consumer in self.model.consumers.values():
-            now[f"CONSUMER.INFO.{self.model.name}.{consumer.name}"] = consumer.info()
+        now: dict[str, Any] = {}
+        for stream in self.streams:
+            now[f"STREAM.INFO.{stream.name}"] = {"state": stream.state()}
+            for consumer in stream.consumers.values():
+                now[f"CONSUMER.INFO.{stream.name}.{consumer.name}"] = consumer.info()
         changed = {operation: state for operation, state in now.items() if self.told.get(operation) != state}
         if changed:
             self.ask_state(changed)
         self.told = now
 
     def ask_state(self, wanted: dict[str, Any]) -> None:
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + PATIENCE_S
         answers: list[list[Any]] = [[] for _ in self.peers]
         behind = list(range(len(self.peers)))
         while behind:
@@ -249,11 +239,20 @@ class Programs(RuleBasedStateMachine):
 
     def leave_out_floor(self, answer: Any) -> None:
         """Where pending messages were purged, nats-server's floor may be above others that are pending."""
-        consumer = self.model.consumers.get(answer.get("name"))
+        consumer = None
+        for stream in self.streams:
+            if stream.name == answer.get("stream_name"):
+                consumer = stream.consumers.get(answer["name"])
         if consumer is not None and (consumer.floor_unknown or consumer.place_unknown):
             del answer["ack_floor"]
         if consumer is not None and consumer.place_unknown:
             answer["delivered"].pop("stream_seq", None)
+
+    def ask_info(self, peer: Peer, operation: str) -> Any:
+        key = self.fresh()
+        peer.write(f"PUB $JS.API.{operation} _R.{key} 0\r\n\r\n".encode())
+        peer.wait({-key: 1}, ANSWER_S)
+        return peer.got.pop(-key, [("", {})])[0][1]
 
     def ask_one(self, peer: Peer, operations: list[str]) -> list[Any]:
         keys = [self.fresh() for _ in operations]
@@ -264,31 +263,45 @@ class Programs(RuleBasedStateMachine):
 
     # The stream
 
-    @initialize(config=stream_configs, consumers=st.lists(consumer_configs, max_size=3))
-    def create_stream(self, config: dict[str, Any], consumers: list[Any]) -> None:
-        self.base = f"m{self.fresh()}"
-        self.told: dict[str, Any] = {}
-        self.model: Stream | None = None  # type: ignore[assignment]
-        for peer in self.peers:
-            peer.got.clear()
-        config = {"name": self.base.upper(), "subjects": [f"{self.base}.>"], **config}
-        if "subject_transform" in config:
-            config["subject_transform"] = {"src": f"{self.base}.a.*", "dest": f"{self.base}.t.{{{{wildcard(1)}}}}"}
-        for peer in self.peers:
-            self.config = self.create_on(peer, config)
-        if "error" in self.config:
-            # Under another name: nats-server needs a moment after it has refused a stream.
-            self.base = f"m{self.fresh()}"
-            config = {"name": self.base.upper(), "subjects": [f"{self.base}.>"]}
-            for peer in self.peers:
-                self.config = self.create_on(peer, config)
-        self.model = Stream(self.config, self.now())
+    @initialize(streams=st.lists(stream_with_consumers, min_size=1, max_size=2))
+    def begin(self, streams: list[tuple[dict[str, Any], list[Any]]]) -> None:
         counts["programs"] += 1
-        for name, drawn in zip(NAMES, consumers, strict=False):
-            self.create_consumer(name, drawn)
+        for config, consumers in streams:
+            self.create_stream(config)
+            for name, drawn in zip(NAMES, consumers, strict=False):
+                self.create_consumer(name, drawn)
+
+    def create_stream(self, config: dict[str, Any]) -> None:
+        base = f"m{self.fresh():08}"
+        config = {"name": base.upper(), "subjects": [f"{base}.>"], **self.as_time_goes(config)}
+        if "subject_transform" in config:
+            config["subject_transform"] = {"src": f"{base}.a.*", "dest": f"{base}.t.{{{{wildcard(1)}}}}"}
+        made = self.create(config)
+        if "error" in made:
+            # Under another name: nats-server needs a moment after it has refused a stream.
+            base = f"m{self.fresh():08}"
+            made = self.create({"name": base.upper(), "subjects": [f"{base}.>"]})
+        self.model = Stream(made, self.now(), base, self.out)
+        self.streams.append(self.model)
+
+    def as_time_goes(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Without a clock to move nothing is to happen by itself: seconds become hours."""
+        config = dict(config)
+        for name in ("max_age", "duplicate_window", "ack_wait"):
+            if not self.timed and config.get(name):
+                config[name] *= 3600
+        if not self.timed and "backoff" in config:
+            config["backoff"] = [3600 * one for one in config["backoff"]]
+        return config
 
     def now(self) -> int:
         return 0
+
+    def create(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration that the servers made of it, or their error."""
+        made = [self.create_on(peer, config) for peer in self.peers]
+        self.agree(("STREAM.CREATE", config), made)
+        return made[0]
 
     def create_on(self, peer: Peer, config: dict[str, Any]) -> dict[str, Any]:
         key = self.fresh()
@@ -302,9 +315,12 @@ class Programs(RuleBasedStateMachine):
             return self.create_on(peer, config)
         if "error" not in answer:
             answer = answer["config"]
-        if peer is not self.peers[0] and answer != self.config:
-            raise Difference(f"STREAM.CREATE {config}:\n  natsc  {self.config}\n  {peer.name}  {answer}")
-        return answer
+        return steady(answer) if "error" in answer else answer
+
+    @rule()
+    def elsewhere(self) -> None:
+        """What comes is about the other stream."""
+        self.model = self.streams[(self.streams.index(self.model) + 1) % len(self.streams)]
 
     def subject(self, tokens: str) -> str:
         return f"{self.base}.{tokens}"
@@ -317,12 +333,14 @@ class Programs(RuleBasedStateMachine):
 
     @rule(changes=some_limits)
     def update_stream(self, changes: dict[str, Any]) -> None:
-        if any(c.stalled for c in self.model.consumers.values()):
+        if not self.alone and any(c.stalled for c in self.model.consumers.values()):
             return  # it goes on when the first of its messages goes, or when all have gone: by chance
+        if not self.alone and any(seq not in self.model.messages for seq, _ in self.model.ids.values()):
+            changes.pop("duplicate_window", None)  # nats-server forgets ids of what it hasn't stored when it changes
         changes.pop("first_seq", None)
         changes.pop("subject_transform", None)
         wanted = {k: v for k, v in self.config.items() if k not in ("max_msgs", "max_bytes", "max_msgs_per_subject")}
-        wanted = {**wanted, **changes, "name": self.model.name}
+        wanted = {**wanted, **self.as_time_goes(changes), "name": self.model.name}
         key = self.fresh()
         body = json.dumps(wanted).encode()
         said = []
@@ -334,10 +352,33 @@ class Programs(RuleBasedStateMachine):
             said.append({"config": answer.get("config"), "error": answer.get("error")})
         self.agree(("update", wanted), said)
         if said[0]["config"]:
-            self.config = self.model.config = said[0]["config"]
+            self.model.config = said[0]["config"]
+            held = len(self.model.messages)
             self.model.enforce()
+            self.model.cut = self.model.cut or len(self.model.messages) < held
+            self.model.advance(self.model.now)
             self.model.deliver()
         self.settle()
+
+    def go_on(self) -> None:
+        """The servers have been started again; before that nobody was connected any more."""
+        self.told.clear()
+        self.out.clear()
+        for stream in list(self.streams):
+            if stream.config["storage"] == "memory":
+                self.make_again(stream)
+            else:
+                stream.restarted()
+        self.settle()
+
+    def make_again(self, stream: Stream) -> None:
+        """A stream in memory has gone with the server."""
+        self.api(f"STREAM.INFO.{stream.name}", None, {"error": {"err_code": 10059}})
+        config = {name: value for name, value in stream.config.items() if name != "metadata"}
+        again = Stream(self.create(config), self.now(), stream.base, self.out)
+        self.streams[self.streams.index(stream)] = again
+        if self.model is stream:
+            self.model = again
 
     # Publishing
 
@@ -359,6 +400,8 @@ class Programs(RuleBasedStateMachine):
             return self.subject(value)
         if name == "Nats-Expected-Stream":
             return self.model.name if value == "this" else value
+        if name == "Nats-TTL" and value.isdigit() and not self.timed:
+            return f"{3600 * int(value)}"
         return str(value)
 
     @rule(words=tokens, body=bodies)
@@ -383,7 +426,7 @@ class Programs(RuleBasedStateMachine):
     @rule(seq=seqs, erase=st.booleans())
     def delete_message(self, seq: int, erase: bool) -> None:
         seq = self.somewhere(seq)
-        if any(c.skip for c in self.model.consumers.values()):
+        if not self.alone and any(c.skip for c in self.model.consumers.values()):
             return  # nats-server counts it twice among what isn't pending any more
         self.api(f"STREAM.MSG.DELETE.{self.model.name}", {"seq": seq, "no_erase": not erase}, self.model.delete(seq))
         self.settle()
@@ -399,7 +442,8 @@ class Programs(RuleBasedStateMachine):
     )
     def purge(self, filter: str, seq: int, keep: int) -> None:
         filter = self.subject(filter) if filter else ""
-        if any(c.stalled or c.queue or overlaps(c.filters, filter) for c in self.model.consumers.values()):
+        consumers = self.model.consumers.values()
+        if not self.alone and any(c.stalled or c.queue or overlaps(c.filters, filter) for c in consumers):
             return  # nats-server goes on at max_ack_pending only when something else happens, and forgets NAKs
         asked: dict[str, Any] = {}
         if filter:
@@ -408,25 +452,30 @@ class Programs(RuleBasedStateMachine):
             asked["seq"] = seq = self.somewhere(seq)
         elif keep:
             asked["keep"] = keep
-        if not self.timed and self.guessed(filter, seq, 0 if seq else keep):
+        if not self.alone and self.guessed(filter, seq, 0 if seq else keep):
             return
         expected = self.model.purge(filter, seq, 0 if seq else keep)
-        for consumer in self.model.consumers.values():
+        for consumer in consumers:
             consumer.place_unknown = True
         self.api(f"STREAM.PURGE.{self.model.name}", asked or None, expected)
         self.settle()
 
     def guessed(self, filter: str, seq: int, keep: int) -> bool:
-        """Whether nats-server doesn't know afterwards how many messages are pending: it only knows how many can be."""
+        """Whether nats-server doesn't know afterwards what is pending: it only knows how many messages can be."""
         before = self.model.consumers
         after = copy.deepcopy(self.model)
-        after.purge(filter, seq, keep)
+        purged = after.purge(filter, seq, keep).get("purged")
         if seq and not after.messages and after.last_seq == self.model.last_seq:
             return True  # its file storage says then that sequences are deleted that it hasn't any more
         for name, consumer in after.consumers.items():
             most = after.last_seq + 1 - consumer.next_seq
             if consumer.num_pending() != max(min(before[name].num_pending(), len(after.messages), most), 0):
                 return True
+            if consumer.counts_subjects():
+                return True
+            gone = [s for s in before[name].pending if s not in after.messages]
+            if purged == 1 and gone and consumer.policy == "all" and min(before[name].pending) < gone[0]:
+                return True  # what goes alone counts as acknowledged, and so does what comes before it
         return False
 
     # Reading
@@ -493,7 +542,8 @@ class Programs(RuleBasedStateMachine):
 
     def consumer_config(self, name: str, drawn: tuple[dict[str, Any], list[str], int]) -> dict[str, Any]:
         chosen, filters, start = drawn
-        config = {"durable_name": name, "name": name, "ack_policy": "explicit", "ack_wait": HOUR, **chosen}
+        config = {"durable_name": name, "name": name, "ack_policy": "explicit", "ack_wait": 3_200_000_000, **chosen}
+        config = self.as_time_goes(config)
         several = config.pop("filter", 0)
         if several == 1:
             config["filter_subject"] = self.subject(filters[0])
@@ -519,6 +569,8 @@ class Programs(RuleBasedStateMachine):
         for peer in self.peers:
             peer.wait({-key: 1}, ANSWER_S)
             answer = peer.got.pop(-key, [("", {})])[0][1]
+            if action and "error" not in answer:  # what nats-server answers first after a start is how it was before
+                answer = self.ask_info(peer, f"CONSUMER.INFO.{name}.{config['name']}")
             said.append({"config": answer.get("config"), "error": answer.get("error")})
         self.agree(("consumer", config), said)
         made: dict[str, Any] | None = said[0]["config"]
@@ -542,11 +594,12 @@ class Programs(RuleBasedStateMachine):
         fixed = ("deliver_policy", "ack_policy", "opt_start_seq", "deliver_subject")
         wanted = {k: v for k, v in wanted.items() if k not in fixed}
         wanted |= {k: v for k, v in consumer.config.items() if k in fixed}
-        # How far it has looked isn't known; and nats-server waits for what it doesn't want any more.
-        if consumer.looked or consumer.config["deliver_policy"] == "last_per_subject":
-            for key in ("filter_subject", "filter_subjects"):
-                wanted.pop(key, None)
-        if consumer.filters and not ("filter_subject" in wanted or "filter_subjects" in wanted):
+        last = consumer.config["deliver_policy"] == "last_per_subject"
+        if consumer.looked or (last and not self.alone):
+            # How far it has looked isn't known; and nats-server waits for what it doesn't want any more.
+            wanted = {k: v for k, v in wanted.items() if not k.startswith("filter")}
+        filtered = any(k.startswith("filter") for k in wanted)
+        if consumer.filters and not filtered and (consumer.looked or not self.alone):
             wanted["filter_subjects"] = consumer.filters  # nats-server doesn't tell it of new messages afterwards
         made = self.make_consumer(wanted, "update")
         if made:
@@ -574,9 +627,9 @@ class Programs(RuleBasedStateMachine):
         batch=st.integers(1, 5),
         max_bytes=st.sampled_from([0, 0, 0, 100, 300]),
         no_wait=st.booleans(),
-        expires=st.booleans(),
+        expires=st.sampled_from([0, 0, 2.6, 8.4]),
     )
-    def pull(self, one: int, batch: int, max_bytes: int, no_wait: bool, expires: bool) -> None:
+    def pull(self, one: int, batch: int, max_bytes: int, no_wait: bool, expires: float) -> None:
         consumer = self.consumer(one)
         key = self.fresh()
         asked: dict[str, Any] = {"batch": batch}
@@ -584,15 +637,16 @@ class Programs(RuleBasedStateMachine):
             asked["max_bytes"] = max_bytes
         if no_wait:
             asked["no_wait"] = True
-        if expires:
-            asked["expires"] = HOUR
+        lasts = int(expires * SECOND) * (1 if self.timed else 3600)
+        if lasts:
+            asked["expires"] = lasts
         body = json.dumps(asked).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.model.name}.{consumer.name}"
         self.write(f"SUB _I.{key} {key}\r\nPUB {subject} _I.{key} {len(body)}\r\n".encode() + body + b"\r\n")
         if consumer.push_key:
             consumer.status(key, b"409 Consumer is push based")
         else:
-            consumer.pull(Pull(key, batch, max_bytes, no_wait, self.model.now + HOUR if expires else 0))
+            consumer.pull(Pull(key, batch, max_bytes, no_wait, self.model.now + lasts if lasts else 0))
             self.model.deliver()
         self.settle()
 
@@ -632,7 +686,7 @@ class Programs(RuleBasedStateMachine):
     @rule(
         one=which_consumer,
         which=st.integers(0, 5),
-        how=st.sampled_from(["", "", "+ACK", "-NAK", "-NAK", "+TERM", "+WPI"]),
+        how=st.sampled_from(["", "", "+ACK", "-NAK", "-NAK", "later", "+TERM", "+WPI"]),
         confirmed=st.booleans(),
     )
     def acknowledge(self, one: int, which: int, how: str, confirmed: bool) -> None:
@@ -644,14 +698,17 @@ class Programs(RuleBasedStateMachine):
         if consumer.policy == "none":
             return
         answered = True
-        if how == "-NAK":
+        if how == "later":
+            how = '-NAK {"delay": 4300000000}' if self.timed else '-NAK {"delay": 14400000000000}'
+            consumer.delay(sseq, int(how[15:-1]))
+        elif how == "-NAK":
             consumer.nak(sseq)
         elif how != "+WPI":
             answered = consumer.ack(sseq, dseq)
-        elif self.timed and sseq in consumer.pending:
+        elif sseq in consumer.pending:
             consumer.set_due(sseq)
         self.model.deliver()
-        if (confirmed or how in ("-NAK", "+WPI")) and answered:
+        if (confirmed or how[:4] in ("-NAK", "+WPI")) and answered:
             self.ask((subject, {}, how.encode()))
         else:
             self.write(f"PUB {subject} {len(how)}\r\n{how}\r\n".encode())
@@ -664,16 +721,15 @@ class Programs(RuleBasedStateMachine):
     # The end
 
     def teardown(self) -> None:
-        if getattr(self, "model", None) is None:
-            return
-        name = self.model.name
         for peer in self.peers:
-            key = self.fresh()
-            peer.write(f"PUB $JS.API.STREAM.DELETE.{name} _R.{key} 0\r\n\r\n".encode())
-            peer.wait({-key: 1}, ANSWER_S)
+            for stream in self.streams:
+                key = self.fresh()
+                peer.write(f"PUB $JS.API.STREAM.DELETE.{stream.name} _R.{key} 0\r\n\r\n".encode())
+                peer.wait({-key: 1}, ANSWER_S)
             peer.write(b"".join(b"UNSUB %d\r\n" % key for key in self.subscriptions()))
             peer.fence()
             peer.got.clear()
 
     def subscriptions(self) -> set[int]:
-        return {k for c in self.model.consumers.values() for k in (c.push_key, *(w.key for w in c.waiting)) if k}
+        consumers = [c for stream in self.streams for c in stream.consumers.values()]
+        return {k for c in consumers for k in (c.push_key, *(w.key for w in c.waiting)) if k}

@@ -30,15 +30,15 @@ Event = tuple[Any, ...]
 class Peer:
     """One connection. Inboxes are _R.<number> for answers; others are subscribed to as they are needed."""
 
-    def __init__(self, port: int, name: str) -> None:
-        self.name = name
-        self.port = port
+    def __init__(self, process: Process) -> None:
+        self.name = process.kind
+        self.process = process
         self.got: dict[int, list[Event]] = defaultdict(list)
         self.data = b""
         self.connect()
 
     def connect(self) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
+        self.socket = socket.create_connection(("127.0.0.1", self.process.port), timeout=TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.data = b""
         self.got.clear()
@@ -111,6 +111,12 @@ class Peer:
             self.got[sid].append(("msg", subject, headers, body, dc, sseq, dseq, pending))
         else:
             self.got[sid].append(("status", headers) if headers else ("raw", subject, headers, body))
+
+    def restart(self, number: int) -> None:
+        """End the server by a signal and start it again, with nobody connected meanwhile."""
+        self.close()
+        self.process.restart(number)
+        self.connect()
 
     def close(self) -> None:
         self.socket.close()

@@ -2,9 +2,11 @@
 
     python -m tests.model.run --secs 1800 --seed 1
     python -m tests.model.run --seed 7 --most 1      up to the first difference
+    python -m tests.model.run --only timed
 
-Prints what was done: programs, steps, requests of each kind, and differences with the programs that show them. The same
-seed on the same commit gives the same programs. Exits with 1 where there was a difference.
+Programs for natsc and nats-server (compared), those that move natsc's clock (timed), and those for natsc alone with
+more of what nats-server leaves to chance (alone) take turns. Prints what was done, and differences with the programs
+that show them. The same seed on the same commit gives the same programs. Exits with 1 where there was a difference.
 """
 
 from __future__ import annotations
@@ -19,20 +21,14 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model.machine import Programs, counts
+from tests.model.compared import compared
+from tests.model.machine import Difference, Programs, counts
 from tests.model.peer import Peer, Process
 from tests.model.shrink import program_of, shrink
+from tests.model.timed import Embedded, timed
 
 NOT_AGAIN = "not seen again: "  # nats-server was asked before it had done what it was to do
 BATCH = 200  # programs
-
-
-def programs(peers: list[Peer]) -> type[Programs]:
-    class Compared(Programs):
-        pass
-
-    Compared.peers = peers
-    return Compared
 
 
 def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrink_s: float) -> str:
@@ -41,6 +37,7 @@ def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrin
         max_examples=size, stateful_step_count=steps, deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
     )  # fmt: skip
+    Difference.seen.clear()
     try:
         run_state_machine_as_test(seed(number)(machine), settings=chosen)
     except Exception as error:
@@ -48,7 +45,8 @@ def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrin
         small, difference = shrink(machine, program, shrink_s)
         if difference:
             return f"{difference}\n" + "\n".join(small)
-        return NOT_AGAIN + "".join(traceback.format_exception(error, limit=-3)) + "\n".join(program)
+        trace = traceback.format_exception(error, limit=-3)
+        return NOT_AGAIN + "\n".join([*Difference.seen[:1], "".join(trace), *program])
     return ""
 
 
@@ -59,33 +57,38 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=40, help="of a program")
     parser.add_argument("--shrink", type=float, default=60, help="seconds to make a program small")
     parser.add_argument("--most", type=int, default=10, help="differences")
+    parser.add_argument("--only", choices=("compared", "timed", "alone"))
     args = parser.parse_args()
     began = time.monotonic()
     found = unstable = 0
     number = args.seed * 1_000_000
     with tempfile.TemporaryDirectory(prefix="natsc-model-") as folder:
         processes = [Process(kind, Path(folder) / kind) for kind in ("natsc", "nats-server")]
-        peers = [Peer(process.port, process.kind) for process in processes]
+        embedded = Embedded()
+        peers = [Peer(process) for process in (*processes, embedded)]
+        machines = {"compared": compared(peers[:2]), "timed": timed(peers[2]), "alone": compared(peers[:1])}
+        kinds = [args.only] if args.only else list(machines)
         try:
             while time.monotonic() - began < args.secs and found < args.most:
-                text = run_batch(programs(peers), number, args.steps, BATCH, args.shrink)
+                kind = kinds[number % len(kinds)]
+                before = dict(counts)
+                text = run_batch(machines[kind], number, args.steps, BATCH, args.shrink)
+                for name in ("programs", "steps"):
+                    counts[f"{kind} {name}"] += counts[name] - before.get(name, 0)
                 number += 1
                 if text:
                     again = not text.startswith(NOT_AGAIN)
                     found += again
                     unstable += not again
-                    print(f"--- difference {found + unstable}, batch {number - 1}\n{text}\n", flush=True)
+                    print(f"--- difference {found + unstable}, {kind}, batch {number - 1}\n{text}\n", flush=True)
                     for peer in peers:
                         peer.close()
                         peer.connect()
         finally:
-            for one in (*peers, *processes):
+            for one in (*peers, *processes, embedded):
                 one.close()
-    took = time.monotonic() - began
-    print(
-        f"seed {args.seed}: {counts['programs']} programs, {counts['steps']} steps, {took:.0f} s, "
-        f"{found} differences, {unstable} not seen again"
-    )
+    done = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if name not in ("programs", "steps"))
+    print(f"seed {args.seed}: {done}, {time.monotonic() - began:.0f} s, {found} differences, {unstable} not seen again")
     return 1 if found else 0
 
 

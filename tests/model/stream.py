@@ -14,7 +14,9 @@ from tests.jetstream.storemodel import matches
 from tests.model.consumer import Consumer
 from tests.model.peer import Event
 
+Out = dict[int, list[Event]]
 SECOND = 1_000_000_000
+NO_END = 1 << 62
 NEVER = -1
 INVALID = -2
 
@@ -53,19 +55,21 @@ def error(code: int) -> dict[str, Any]:
 
 
 class Stream:
-    """`out`: what is to reach clients, by subscription."""
+    """`out`: what is to reach clients, by subscription; streams of one server share it. base: of its subjects."""
 
-    def __init__(self, config: dict[str, Any], now: int = 0) -> None:
+    def __init__(self, config: dict[str, Any], now: int = 0, base: str = "", out: Out | None = None) -> None:
         self.config = config
         self.name: str = config["name"]
+        self.base = base
         self.now = now
-        self.out: dict[int, list[Event]] = defaultdict(list)
+        self.out: Out = defaultdict(list) if out is None else out
         self.silent: set[int] = set()  # subscriptions that nobody has any more
         self.consumers: dict[str, Consumer] = {}
         self.messages: dict[int, Message] = {}
         first = config.get("first_seq", 0)
         self.last_seq = first - 1 if first else 0
         self.first_seq = first
+        self.cut = False  # whether an update has removed messages
         self.by_chance = False  # whether what is delivered now may see the newest message or not
         self.ids: dict[str, tuple[int, int]] = {}
         self.last_id = ""
@@ -307,6 +311,48 @@ class Stream:
         if not self.consumers and self.get("retention") == "interest":
             self.first_seq = self.last_seq + 1
         self.deliver()
+
+    # Time, and the end of the server
+
+    def advance(self, now: int) -> None:
+        """Time passes; what is due happens in its order."""
+        while 0 < (due := self.next_due()) <= now:
+            self.now = max(due, self.now)
+            self.expire()
+            for consumer in list(self.consumers.values()):
+                consumer.expire()
+            self.deliver()
+        self.now = now
+
+    def next_due(self) -> int:
+        """When something happens by itself; 0 = never."""
+        due = [when for c in self.consumers.values() for when in c.deadlines()]
+        return min([*due, *(self.ends(m) for m in self.messages.values())], default=NO_END) % NO_END
+
+    def ends(self, message: Message) -> int:
+        """When a message is too old."""
+        ttl = self.expires.get(message.seq, NO_END)
+        age = self.get("max_age")
+        if not age or (self.get("allow_msg_ttl") and message.headers.get("Nats-TTL") == "never"):
+            return ttl
+        return min(ttl, message.ts + age)
+
+    def expire(self) -> None:
+        for message in sorted(self.messages.values()):
+            if self.ends(message) <= self.now:
+                self.remove(message.seq)
+
+    def restarted(self) -> None:
+        """The server has ended and begun again, after all clients had gone."""
+        for name, consumer in list(self.consumers.items()):
+            if consumer.config.get("mem_storage"):
+                del self.consumers[name]
+            else:
+                consumer.restarted()
+        last = self.messages.get(self.last_seq)
+        self.last_id = last.headers.get("Nats-Msg-Id", "") if last else ""
+        self.ids = {id: known for id, known in self.ids.items() if known[0] in self.messages}
+        self.advance(self.now)
 
     def deliver(self) -> None:
         """Deliver what can be delivered; that may make room for more."""

@@ -1,0 +1,92 @@
+"""Programs for natsc and the model alone, with a clock that is moved: nats-server has none that could be."""
+
+from __future__ import annotations
+
+import tempfile
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+import natsc
+from tests.model.machine import Programs, counts
+from tests.model.peer import Peer
+
+TICK_S = 1e-6  # between steps, so that what they cause isn't due at the same moment
+NS = 1_000_000_000
+DAY_S = 86_400
+
+
+class Embedded:
+    """A server in a thread, whose clock stands: a day ahead, so that it need not go back when the server restarts."""
+
+    kind = "natsc"
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="natsc-model-")
+        self.start()
+        self.advance(DAY_S)
+
+    def start(self) -> None:
+        jetstream = {"store_dir": self.folder.name, "sync_interval": "2m"}
+        self.server = natsc.run_in_thread(jetstream=jetstream, ping_interval="1000h").start()
+        self.server.clock.freeze()
+        self.port = self.server.ports["nats"]
+
+    @property
+    def wall_ns(self) -> int:
+        return self.server._server.clock.wall_ns()
+
+    def advance(self, seconds: float) -> None:
+        self.server.clock.advance(seconds)
+
+    def restart(self, number: int) -> None:
+        """As if no time passed meanwhile."""
+        wall_ns = self.wall_ns
+        self.server.stop()
+        self.start()
+        self.advance((wall_ns - self.wall_ns + 0.5) / NS)
+        assert self.wall_ns == wall_ns
+
+    def close(self) -> None:
+        self.server.stop()
+        self.folder.cleanup()
+
+
+def timed(peer: Peer) -> type[Programs]:
+    class Bound(Timed):
+        pass
+
+    Bound.peers = [peer]
+    return Bound
+
+
+class Timed(Programs):
+    timed = True
+    passed = 0  # ns since the program began
+
+    def now(self) -> int:
+        return self.passed
+
+    @rule(seconds=st.sampled_from([0.4, 1.0, 1.5, 2.5, 4.0, 11.0, 130.0]))
+    def wait(self, seconds: float) -> None:
+        self.advance(seconds)
+        counts["clock steps"] += 1
+        self.settle()
+
+    @rule(chance=st.integers(0, 5))
+    def restart(self, chance: int) -> None:
+        if chance == 0:
+            self.peers[0].restart(0)
+            counts["restarts with the clock"] += 1
+            self.go_on()
+
+    def advance(self, seconds: float) -> None:
+        self.peers[0].process.advance(seconds)
+        self.passed += int(seconds * NS)
+        for stream in self.streams:
+            stream.advance(self.passed)
+
+    def settle(self) -> None:
+        self.advance(0)  # what an update makes too old goes in the loop's next turn
+        super().settle()
+        self.advance(TICK_S)
