@@ -26,6 +26,7 @@ from natsc.engine.buffer cimport out_release, pending_bytes, pool_clear
 from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send_err, send_ping, start_auth_timer,
                                   start_ping)
 from natsc.engine.close cimport READ_ERROR
+from natsc.engine.msgtrace cimport trace_asked
 from natsc.engine.permissions cimport Permissions, may_subscribe, replies_free
 from natsc.engine.sublist cimport cache_count, cache_free, cache_init, sublist_init, sublist_match
 from natsc.engine.tail cimport drop_from_tail, keep_tail, reserve_tail, trim_tail
@@ -495,6 +496,9 @@ cdef void collect_request(engine_t* e, client_t* c, sub_t* s, client_t* src, mat
     cdef Request r
     cdef Py_ssize_t hdr = msg.hdr_len if msg.hdr_len > 0 else 0
     cdef bytes start
+    if e.traced != NULL and not trace_asked(e, c.account, m.subject, m.subject_len):
+        e.declined = True
+        return
     for start in h.declined:
         if m.subject_len >= len(start) and memcmp(m.subject, <const char*>start, len(start)) == 0:
             e.declined = True

@@ -40,7 +40,8 @@ cdef class ServiceImport:
     cdef readonly object latency
 
     def __init__(self, Engine engine not None, Account account not None, Account dest not None, str subject, str to,
-                 Transform transform, *, str exported, bint many, bint share, uint64_t threshold_ns, object latency=None):
+                 Transform transform, *, str exported, bint many, bint share, uint64_t threshold_ns, object latency=None,
+                 bint allow_trace=False):
         cdef bytes text = subject.encode("utf-8", "surrogateescape")
         self.engine = engine
         self.account = account
@@ -56,6 +57,7 @@ cdef class ServiceImport:
         self.s.transform = &transform.t if transform is not None else NULL
         self.s.many = many
         self.s.share = share
+        self.s.allow_trace = allow_trace
         self.s.threshold_ns = threshold_ns
         self.s.sampling = latency.sampling if latency is not None else -1
         self.s.handle = <PyObject*>self
@@ -110,8 +112,8 @@ cdef class Replies:
 cdef class StreamImports:
     """The streams that an account imports.
 
-    items: (source Account, subject there, subject here, Transform there from here, Transform here from there); the last
-    two are None where both subjects are the same.
+    items: (source Account, subject there, subject here, Transform there from here, Transform here from there, whether its
+    messages may be traced further); the transforms are None where both subjects are the same.
     """
     cdef stream_import_t* items
     cdef uint32_t count
@@ -127,12 +129,13 @@ cdef class StreamImports:
         self.items = <stream_import_t*>calloc(max(len(items), 1), sizeof(stream_import_t))
         if self.items == NULL:
             raise MemoryError
-        for source, text, to_text, there, here in items:
+        for source, text, to_text, there, here, allow_trace in items:
             subject = text.encode("utf-8", "surrogateescape")
             to = to_text.encode("utf-8", "surrogateescape")
             item = &self.items[self.count]
             self.count += 1
             item.source = &source.a
+            item.allow_trace = allow_trace
             item.subject = subject
             item.subject_len = <uint32_t>len(subject)
             item.to = to

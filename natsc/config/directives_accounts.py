@@ -254,7 +254,6 @@ def _msg_trace(block: Token | None, top_key: str, account: Account, report: Repo
         raise Finding(token, f"{wanted}, got {type_name(value)}")
     if account.trace_dest:
         account.trace_dest_sampling = account.trace_dest_sampling or 100
-        report.unsupported.append("msg_trace")
     elif account.trace_dest_sampling > 0:
         report.warnings.append(Finding(block, "Trace destination sampling ignored since no destination was set"))
         account.trace_dest_sampling = 0

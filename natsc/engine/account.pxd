@@ -13,7 +13,7 @@ cdef class Account:
     cdef public object imports      # what it imports (natsc.server.imports.Imports), or None
     cdef public object replies      # natsc.imports.Replies, once a service is imported from it or by it
     cdef public object limits       # configured limits (natsc.config), or None
-    cdef public object options      # configured account (natsc.config), or None
+    cdef object configured
 
 cdef enum sub_result_t:
     SUB_ADDED = 0

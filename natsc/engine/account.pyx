@@ -43,6 +43,16 @@ cdef class Account:
     def __dealloc__(self):
         sublist_clear(&self.a.sublist)
 
+    @property
+    def options(self):
+        """The configured account (natsc.config), or None."""
+        return self.configured
+
+    @options.setter
+    def options(self, configured):
+        self.configured = configured
+        self.a.traces_parents = configured is not None and bool(configured.trace_dest)
+
     def set_limits(self, int32_t max_conns, int32_t max_subs, int32_t max_payload):
         """Limits per account (connections) and per client (subscriptions, payload bytes); -1 = none."""
         self.a.max_conns = max_conns

@@ -6,7 +6,8 @@ goes through step.
 
 Invariants
 1. Output depends on the bytes, not on how reads split them: an operation acts when it is whole. (The arguments of PUB act
-   when their line is: max_payload is checked before the payload comes. client_t.need remembers that they have.)
+   when their line is: max_payload is checked before the payload comes. client_t.need remembers that they have. What of the
+   payload is there by then may ask for a trace of it.)
 2. A closing client consumes nothing more.
 """
 
@@ -23,6 +24,8 @@ from natsc.engine.deliver cimport deliver_msg, overflow, send_no_responders
 from natsc.engine.hooks cimport (CONNECT_PENDING, VIOLATION_PUBLISH, VIOLATION_REPLY, VIOLATION_SUBSCRIBE,
                                  VIOLATION_TOKENS, hook_connect, hook_error, hook_first_op, hook_first_ping, hook_info,
                                  hook_trace, hook_trace_payload, hook_violation)
+from natsc.engine.msgtrace cimport (TRACE_MUTE, TRACE_SKIP, TRACED, asks_for_trace, trace_begin, trace_end, trace_mapped,
+                                    with_trace_dest)
 from natsc.engine.parser cimport (OP_BAD, OP_CONNECT, OP_ERR, OP_HMSG, OP_HPUB, OP_INFO, OP_LINE_TOO_LONG, OP_MORE, OP_PING,
                                   OP_PONG, OP_PUB, OP_SUB, OP_UNSUB, arg_t, op_t, parse_op, parse_pub_args,
                                   parse_pub_fast, parse_size, pub_t, split_args)
@@ -211,13 +214,37 @@ cdef void publish_mapped(engine_t* e, client_t* c, msg_t* msg) noexcept nogil:
     if mapped != NULL:
         msg.subject = mapped
         msg.subject_len = n
+        if e.traced != NULL:
+            trace_mapped(e, mapped, n)
     publish_as_is(e, c, msg, False)
     free(mapped)
 
 
+cdef void publish_traced(engine_t* e, client_t* c, msg_t* msg) noexcept nogil:
+    """A message whose headers may ask for its way to be told."""
+    cdef int verdict = trace_begin(e, c, msg.payload, msg.hdr_len, msg.subject, msg.subject_len, msg.size, NULL)
+    cdef msg_t out = msg[0]
+    cdef char* data = NULL
+    if verdict == TRACE_SKIP:
+        return
+    if verdict == TRACE_MUTE:
+        data = with_trace_dest(msg, b"trace disabled", 14, &out)
+        if data == NULL:
+            return
+    if c.account.mappings != NULL:
+        publish_mapped(e, c, &out)
+    else:
+        publish_as_is(e, c, &out, False)
+    free(data)
+    if verdict == TRACED:
+        trace_end(e)
+
+
 cdef inline void publish(engine_t* e, client_t* c, msg_t* msg, bint same) noexcept nogil:
     """A message of a client. same: the subject is that of c.last."""
-    if unlikely(c.account.mappings != NULL):
+    if unlikely(msg.hdr_len > 0) and unlikely(asks_for_trace(c.account, msg.payload, msg.hdr_len)):
+        publish_traced(e, c, msg)
+    elif unlikely(c.account.mappings != NULL):
         publish_mapped(e, c, msg)
     else:
         publish_as_is(e, c, msg, same)
@@ -296,8 +323,15 @@ cdef void payload_violation(engine_t* e, client_t* c, Py_ssize_t size) noexcept 
     close_client(e, c, MAX_PAYLOAD_EXCEEDED)
 
 
-cdef bint check_pub(engine_t* e, client_t* c, int code, op_t* op, pub_t* pub) noexcept nogil:
-    """Act on the arguments of PUB or HPUB. False where the client is closing now."""
+cdef void trace_too_big(engine_t* e, client_t* c, pub_t* pub, const char* hdr, Py_ssize_t have) noexcept nogil:
+    """Tell the way of a message that ends here, as far as its headers have come by now."""
+    if have > 0 and asks_for_trace(c.account, hdr, have) and trace_begin(
+            e, c, hdr, have, pub.subject, pub.subject_len, pub.size, b"maximum payload exceeded") == TRACED:
+        trace_end(e)
+
+
+cdef bint check_pub(engine_t* e, client_t* c, int code, op_t* op, Py_ssize_t have, pub_t* pub) noexcept nogil:
+    """Act on the arguments of PUB or HPUB, behind which there are `have` bytes. False where the client is closing now."""
     if code == OP_HPUB and not c.headers:
         violation(e, c, b"no_headers", op)
         return False
@@ -305,6 +339,7 @@ cdef bint check_pub(engine_t* e, client_t* c, int code, op_t* op, pub_t* pub) no
         violation(e, c, b"pub_args", op)
         return False
     if pub.size > c.max_payload:
+        trace_too_big(e, c, pub, op.end, min(have, pub.hdr_len))
         payload_violation(e, c, pub.size)
         return False
     if c.slow & SLOW_PEDANTIC and not is_valid_literal(pub.subject, pub.subject_len):
@@ -328,7 +363,7 @@ cdef const char* on_pub(engine_t* e, client_t* c, int code, op_t* op, const char
         pub.hdr_len = -1
     elif resumed:
         parse_pub_args(op.arg, op.arg_len, code == OP_HPUB, &pub)
-    elif not check_pub(e, c, code, op, &pub):
+    elif not check_pub(e, c, code, op, have, &pub):
         return NULL
     if have > pub.size and op.end[pub.size] != 13:
         bad = 1

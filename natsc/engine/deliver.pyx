@@ -18,12 +18,16 @@ from natsc.engine.buffer cimport out_release, out_reserve, pending_bytes
 from natsc.engine.close cimport SLOW_CONSUMER_PENDING_BYTES
 from natsc.engine.hooks cimport hook_error, hook_trace_delivery
 from natsc.engine.account cimport close_client, remove_sub
+from natsc.engine.msgtrace cimport trace_egress, trace_exported
 from natsc.engine.permissions cimport denied_delivery, reply_remember
 from natsc.engine.random cimport random_below
-from natsc.engine.sublist cimport build_prefix, cache_lookup
+from natsc.engine.sublist cimport build_prefix, cache_lookup, shadow_of
 from natsc.engine.text cimport put_number
+from cpython.ref cimport PyObject
+
 from natsc.engine.types cimport (SPECIAL_CLOSED, SPECIAL_DENY, SPECIAL_INTERNAL, SPECIAL_NO_HEADERS, SPECIAL_REPLIES,
-                                 SPECIAL_TRACE, client_t, engine_t, forward_t, job_t, match_t, msg_t, sub_t, target_t, unlikely)
+                                 SPECIAL_TRACE, client_t, engine_t, forward_t, job_t, match_t, msg_t, shadow_t, sub_t,
+                                 target_t, unlikely)
 
 
 cdef enum:
@@ -71,6 +75,14 @@ cdef inline bint is_imported(match_t* m, client_t* c) noexcept nogil:
     return c.account == NULL or m.sublist != &c.account.sublist
 
 
+cdef inline match_t* see_from_there(match_t* m, target_t* t, match_t* seen) noexcept nogil:
+    """A match with the subject as it is in the account of a receiver that is_imported."""
+    seen[0] = m[0]
+    seen.subject = t.prefix + 5
+    seen.subject_len = t.prefix_len - 7 - t.sub.sid_len
+    return seen
+
+
 cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
     """The receivers that need more than a copy. Returns whether the message counts as delivered."""
     cdef client_t* c = t.client
@@ -80,11 +92,8 @@ cdef bint deliver_special(engine_t* e, client_t* src, match_t* m, target_t* t, m
     cdef Py_ssize_t n, size = msg.size
     if c.special & SPECIAL_CLOSED:
         return False
-    if is_imported(m, c) and t.prefix != NULL:  # the subject as it is in the receiver's account
-        seen = m[0]
-        seen.subject = t.prefix + 5
-        seen.subject_len = t.prefix_len - 7 - s.sid_len
-        m = &seen
+    if is_imported(m, c) and t.prefix != NULL:
+        m = see_from_there(m, t, &seen)
     if c.special & SPECIAL_INTERNAL:
         c.on_msg(e, c, s, src, m, msg)
         if e.declined:
@@ -284,6 +293,8 @@ cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) no
     """
     cdef uint32_t i = 0, k, group, start, sent = 0
     cdef uint32_t n = m.num_targets, first = e.num_forwards
+    if unlikely(e.traced != NULL):
+        return deliver_traced(e, src, m, msg)
     e.internal = 0
     while i < n:
         group = m.targets[i].group
@@ -298,6 +309,73 @@ cdef uint32_t deliver_msg(engine_t* e, client_t* src, match_t* m, msg_t* msg) no
                 break
         i += group
     if unlikely(e.num_forwards != first):
+        sent -= run_forwards(e, src, first)
+    return sent
+
+
+cdef const char* why_not(engine_t* e, client_t* src, match_t* m, target_t* t) noexcept nogil:
+    """Why a receiver doesn't get a message; NULL where nothing speaks against it."""
+    cdef client_t* c = t.client
+    if c == src and c.no_echo:
+        return b"Not delivered because of no echo"
+    if c.special & SPECIAL_DENY and denied_delivery(c, m.subject, m.subject_len, t.sub.text + t.sub.sid_len,
+                                                    t.sub.queue_len):
+        return b"Not delivered because subscription denies this subject"
+    if c.special & SPECIAL_CLOSED:
+        return b"Not delivered because client is closed"
+    if e.trace_only:
+        return NULL
+    if t.sub.max_msgs != 0 and t.sub.delivered >= t.sub.max_msgs:
+        return b"Not delivered because auto-unsubscribe exceeded"
+    if c.blocked and e.no_stall and pending_bytes(c) > (c.max_pending >> 2) * 3:
+        return b"Not delivered because fast producer not stalled and consumer is slow"
+    return NULL
+
+
+cdef bint deliver_one_traced(engine_t* e, client_t* src, match_t* m, target_t* t, msg_t* msg) noexcept nogil:
+    """deliver_one of a message that is traced. What is internal tells itself what it does."""
+    cdef PyObject* traced = e.traced
+    cdef client_t* c = t.client
+    cdef match_t* there = m
+    cdef match_t seen
+    cdef shadow_t* shadow = NULL
+    cdef const char* why
+    cdef bint delivered
+    if is_imported(m, c):
+        if e.forward_depth != 0 or c.account == NULL:
+            return False
+        there = see_from_there(m, t, &seen)
+        shadow = shadow_of(m, t)
+        trace_exported(e, c, there.subject, there.subject_len)
+        if shadow == NULL or not shadow.rule.allow_trace:
+            if e.trace_only:
+                return True
+            e.traced = NULL
+            delivered = deliver_one(e, src, m, t, msg)
+            e.traced = traced
+            return delivered
+    if c.special & SPECIAL_INTERNAL:
+        return deliver_one(e, src, m, t, msg)
+    why = why_not(e, src, there, t)
+    trace_egress(e, c, shadow.sub if shadow != NULL else t.sub, why)
+    if e.trace_only:
+        return why == NULL
+    return deliver_one(e, src, m, t, msg)
+
+
+cdef uint32_t deliver_traced(engine_t* e, client_t* src, match_t* m, msg_t* msg) noexcept nogil:
+    """deliver_msg of a message that is traced."""
+    cdef uint32_t i = 0, k, group, start, sent = 0, first = e.num_forwards
+    e.internal = 0
+    while i < m.num_targets:
+        group = max(m.targets[i].group, <uint32_t>1)
+        start = random_below(&e.random, group) if group > 1 else 0
+        for k in range(group):
+            if deliver_one_traced(e, src, m, &m.targets[i + (start + k) % group], msg):
+                sent += 1
+                break
+        i += group
+    if e.num_forwards != first:
         sent -= run_forwards(e, src, first)
     return sent
 

@@ -37,9 +37,14 @@ cdef void hook_first_ping(engine_t* e, client_t* c) noexcept with gil:
 
 cdef void hook_violation(engine_t* e, client_t* c, int which, const char* subject, Py_ssize_t n, const char* queue,
                          Py_ssize_t queue_len, const char* sid, Py_ssize_t sid_len) noexcept with gil:
-    """A permission, a reserved subject or a limit on tokens was violated: the hook sends the -ERR and logs it."""
-    (<object>e.hooks).on_violation(<object>c.handle, which, as_bytes(subject, n), as_bytes(queue, queue_len),
-                                   as_bytes(sid, sid_len))
+    """A permission, a reserved subject or a limit on tokens was violated: the hook sends the -ERR and logs it.
+
+    A message that isn't taken for it says so in its trace.
+    """
+    cdef object text = (<object>e.hooks).on_violation(
+        <object>c.handle, which, as_bytes(subject, n), as_bytes(queue, queue_len), as_bytes(sid, sid_len))
+    if e.traced != NULL:
+        (<object>e.traced).fail(text)
 
 
 cdef void hook_error(engine_t* e, client_t* c, const char* what, const char* detail, Py_ssize_t n, long a,

@@ -21,6 +21,7 @@ from cpython.ref cimport PyObject, Py_XDECREF
 
 from natsc.engine.deliver cimport deliver_msg, forward_push
 from natsc.engine.hooks cimport hook_requester, hook_service_begins, hook_service_ends
+from natsc.engine.msgtrace cimport trace_imported, with_trace_dest
 from natsc.engine.random cimport random_below
 from natsc.engine.sublist cimport cache_lookup
 from natsc.engine.text cimport put_number
@@ -278,8 +279,8 @@ cdef inline char* move(char* o, const char* s, Py_ssize_t n) noexcept nogil:
     return o + n
 
 
-cdef bint send_on(engine_t* e, client_t* src, account_t* account, msg_t* msg) noexcept nogil:
-    """Deliver a message in another account. Returns whether anybody received it."""
+cdef bint send_on(engine_t* e, client_t* src, account_t* account, msg_t* msg, forward_t* f, bint allow_trace) noexcept nogil:
+    """Deliver what f caused in another account. Returns whether anybody received it."""
     cdef match_t* m
     cdef uint32_t sent
     cdef Py_ssize_t n
@@ -289,8 +290,11 @@ cdef bint send_on(engine_t* e, client_t* src, account_t* account, msg_t* msg) no
         if mapped != NULL:
             msg.subject = mapped
             msg.subject_len = n
-    m = cache_lookup(e, &account.sublist, msg.subject, msg.subject_len)
-    sent = deliver_msg(e, src, m, msg) if m != NULL else 0
+    if e.traced != NULL:
+        sent = send_traced(e, src, account, msg, f, allow_trace)
+    else:
+        m = cache_lookup(e, &account.sublist, msg.subject, msg.subject_len)
+        sent = deliver_msg(e, src, m, msg) if m != NULL else 0
     free(mapped)
     if sent == 0:
         return False
@@ -299,6 +303,39 @@ cdef bint send_on(engine_t* e, client_t* src, account_t* account, msg_t* msg) no
     account.counters.out_msgs += sent - e.internal
     account.counters.out_bytes += (sent - e.internal) * msg.size
     return True
+
+
+cdef uint32_t send_traced(engine_t* e, client_t* src, account_t* account, msg_t* msg, forward_t* f,
+                          bint allow_trace) noexcept nogil:
+    """Deliver a traced message in another account, where its trace ends unless that account allows more.
+
+    There the destination of the trace means nothing: the message bears a reply subject that nobody waits on, as
+    servers would that have others to hear from.
+    """
+    cdef PyObject* traced = e.traced
+    cdef uint32_t sent = 0
+    cdef char dest[REPLY_SIZE]
+    cdef char* data
+    cdef match_t* m
+    cdef msg_t out
+    trace_imported(e, account, f.msg.subject, f.msg.subject_len, msg.subject, msg.subject_len)
+    if not allow_trace and e.trace_only:
+        return 0
+    if allow_trace:
+        if account.reply_prefix[0] == 0:
+            reply_prefix_choose(e, account)
+        memcpy(dest, account.reply_prefix, 11)
+        random_name(e, dest + 11)
+        data = with_trace_dest(msg, dest, REPLY_SIZE, &out)
+    else:
+        data = with_trace_dest(msg, b"trace disabled", 14, &out)
+        e.traced = NULL
+    m = cache_lookup(e, &account.sublist, msg.subject, msg.subject_len)
+    if data != NULL and m != NULL:
+        sent = deliver_msg(e, src, m, &out)
+    e.traced = traced
+    free(data)
+    return sent
 
 
 cdef void take_request(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil:
@@ -350,10 +387,12 @@ cdef void run_request(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
     if s.sampling >= 0:
         measure(e, src, s, r, &f.msg)
     data = compose_request(src, s, &f.msg, info, n, r, &out)
-    f.delivered = data != NULL and send_on(e, src, s.dest, &out)
-    if r != NULL and not f.delivered:
+    f.delivered = data != NULL and send_on(e, src, s.dest, &out, f, s.allow_trace)
+    if r != NULL and (not f.delivered or e.trace_only):
         r = response_find(e, out.reply, out.reply_len) if data != NULL else r
-        if r != NULL:
+        if r != NULL and f.delivered:
+            response_free(e, r)     # it was only traced
+        elif r != NULL:
             response_end(e, r, NULL, NOBODY_THERE)
     free(data)
     free(subject)
@@ -410,7 +449,7 @@ cdef void run_response(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
             memcpy(<char*>out.tail + back.subject_len, f.msg.tail + n, f.msg.tail_len - n)
             out.payload = out.tail + back.subject_len + (f.msg.payload - f.msg.tail - n)
             out.tail_len = f.msg.tail_len - n + back.subject_len
-    f.delivered = send_on(e, src, r.account, &out)
+    f.delivered = send_on(e, src, r.account, &out, f, False)
     free(data)
     r = response_find(e, f.msg.subject, f.msg.subject_len)
     if r == NULL:

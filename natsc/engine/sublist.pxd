@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from natsc.engine.types cimport client_t, engine_t, hash_bytes, likely, match_t, sub_t, sublist_t, target_t
+from natsc.engine.types cimport client_t, engine_t, hash_bytes, likely, match_t, shadow_t, sub_t, sublist_t, target_t
 from libc.string cimport memcmp
 
 ctypedef bint (*sub_visitor)(sub_t* s, void* ctx) noexcept nogil
@@ -18,6 +18,7 @@ cdef void sublist_visit(sublist_t* sl, sub_visitor visit, void* ctx) noexcept no
 cdef bint sublist_has_match(sublist_t* sl, const char* subject, Py_ssize_t n) noexcept nogil
 cdef uint64_t sublist_nodes(sublist_t* sl) noexcept nogil
 cdef Py_ssize_t sub_subject(sub_t* s, char* out, Py_ssize_t cap) noexcept nogil
+cdef shadow_t* shadow_of(match_t* m, target_t* t) noexcept nogil
 cdef void build_prefix(target_t* t, const char* subject, Py_ssize_t n) noexcept nogil
 cdef bint cache_init(engine_t* e, int bits) noexcept nogil
 cdef void cache_free(engine_t* e) noexcept nogil

@@ -514,6 +514,35 @@ cdef bint import_target(match_t* m, target_t* t) noexcept nogil:
     return t.prefix != NULL
 
 
+cdef shadow_t* shadow_of(match_t* m, target_t* t) noexcept nogil:
+    """Which of its shadows led a match to an origin: import_target backwards. NULL where it is gone by now."""
+    cdef shadow_t* shadow = t.sub.shadow
+    cdef char* here
+    cdef Py_ssize_t n
+    cdef bint same
+    while shadow != NULL:
+        if shadow.rule.here == NULL:
+            same = matches_sub(m, shadow.sub, m.subject, m.subject_len, t)
+        else:
+            here = transform_apply(shadow.rule.here, NULL, m.subject, m.subject_len, &n)
+            same = here != NULL and matches_sub(m, shadow.sub, here, n, t)
+            free(here)
+        if same:
+            return shadow
+        shadow = shadow.next
+    return NULL
+
+
+cdef bint is_sub(sub_t* s, void* wanted) noexcept nogil:
+    return s != <sub_t*>wanted
+
+
+cdef bint matches_sub(match_t* m, sub_t* s, const char* here, Py_ssize_t n, target_t* t) noexcept nogil:
+    """Whether shadow s matches m's subject, which is `here` in the account of t: what its prefix says."""
+    return n == t.prefix_len - 7 - t.sub.sid_len and memcmp(here, t.prefix + 5, n) == 0 and not sublist_match(
+        m.sublist, m.subject, m.subject_len, is_sub, s)
+
+
 cdef bint add_target(sub_t* s, void* ctx) noexcept nogil:
     cdef match_t* m = <match_t*>ctx
     cdef target_t* grown

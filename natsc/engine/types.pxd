@@ -111,6 +111,7 @@ cdef struct stream_import_t:
     uint32_t subject_len
     char* to                # here
     uint32_t to_len
+    bint allow_trace        # its messages may be traced further
     transform_t* there      # from here to the source; NULL where both are the same
     transform_t* here       # and back
 
@@ -268,6 +269,7 @@ cdef struct account_t:
     uint64_t slow_consumers
     uint64_t total_conns
     uint32_t num_clients
+    bint traces_parents     # messages with a W3C traceparent may be traced
     int32_t max_conns       # -1 = no limit, as are the next two
     int32_t max_subs
     int32_t max_payload
@@ -364,6 +366,7 @@ cdef struct service_t:
     uint32_t to_len
     bint many               # a request may get many responses (stream, chunked)
     bint share              # tell the responder all about the requester
+    bint allow_trace        # requests may be traced further
     uint64_t threshold_ns   # how long a response is waited for
     int32_t sampling        # latency: -1 = never measured, 0 = as headers say, else percent
     PyObject* handle        # the ServiceImport that owns this struct (borrowed)
@@ -428,6 +431,8 @@ cdef struct engine_t:
     response_t** responses  # by hash of the subject
     uint32_t num_responses
     uint32_t cap_responses
+    PyObject* traced        # the trace of the message in hand (owned), NULL = it isn't traced: see msgtrace.pyx
+    bint trace_only         # ... and it is not to be delivered
     client_t* stalled_on    # set by deliver: the publisher should wait for this client
     pool_t pool
     timer_heap_t timers

@@ -9,7 +9,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from natsc._core cimport Client
-from natsc.engine.types cimport match_t, msg_t
+from natsc.engine.types cimport engine_t, match_t, msg_t
 from natsc.jetstream.fastpath cimport FastPath
 from natsc.jetstream.headers cimport headers_t
 from natsc.jetstream.retained cimport RetainedStream
@@ -51,6 +51,7 @@ cdef class Stream(RetainedStream):
     cdef public dict scheduled              # subjects that have a schedule, None = messages can't be scheduled
     cdef public FastPath fast               # the fast batch at hand, None = there were none
     cdef bint unchecked                     # the message in hand was checked already
+    cdef readonly bint checked_only         # the message in hand is checked, and not taken
     cdef bint sourced                       # the message in hand comes from another stream, which has checked it
     cdef uint64_t given_seq                 # ... and keeps its sequence and time, in a mirror; 0 = not
     cdef int64_t given_ts
@@ -59,6 +60,7 @@ cdef class Stream(RetainedStream):
     cdef bytes ack_more                     # what stands behind the sequence in the answer to the message in hand
 
     cdef void ingest(self, match_t* m, msg_t* msg) noexcept
+    cdef void ingest_traced(self, engine_t* e, match_t* m, msg_t* msg) noexcept
     cdef bint take_fast(self, match_t* m, msg_t* msg, headers_t* h) noexcept
     cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
                      Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept

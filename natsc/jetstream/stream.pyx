@@ -13,13 +13,13 @@ Invariants
 What is kept and for how long: natsc/jetstream/retained.pyx.
 """
 
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 
 from natsc.engine.account cimport SUB_ADDED, Account, add_sub, remove_all_subs
 from natsc.engine.client cimport detach
 from natsc.engine.text cimport put_number
-from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t
+from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t, unlikely
 from natsc.jetstream.dedupe cimport dedupe_add, dedupe_clear, dedupe_expire, dedupe_find, dedupe_init, msgid_t
 from natsc.jetstream.expiry cimport heap_clear, heap_push
 from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is, parse_number
@@ -39,7 +39,10 @@ cdef enum:
 
 cdef void take_message(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept:
     """client_t.on_msg of a stream. The engine runs with the GIL held, so it needn't be taken again."""
-    (<Stream>c.owner).ingest(m, msg)
+    if unlikely(e.traced != NULL):
+        (<Stream>c.owner).ingest_traced(e, m, msg)
+    else:
+        (<Stream>c.owner).ingest(m, msg)
 
 
 cdef class Stream(RetainedStream):
@@ -137,6 +140,40 @@ cdef class Stream(RetainedStream):
             return
         self.accept(m.subject, m.subject_len, msg.payload, hdr_len, msg.payload + hdr_len, msg.size - hdr_len, msg.reply,
                     msg.reply_len if msg.reply != NULL else 0, &h)
+
+    cdef void ingest_traced(self, engine_t* e, match_t* m, msg_t* msg) noexcept:
+        """A message whose way is told. What is kept of it says that nobody is to trace it."""
+        cdef Py_ssize_t hdr_len = msg.hdr_len if msg.hdr_len > 0 else 0
+        if not self.closed:
+            self.on_traced(<object>e.traced, m.subject[:m.subject_len], msg.payload[:hdr_len],
+                           msg.payload[hdr_len:msg.size], msg.reply[:msg.reply_len] if msg.reply != NULL else None)
+
+    def on_traced(self, trace, bytes subject, bytes headers, bytes body, bytes reply) -> None:
+        """Tell a trace what becomes of a message, and do that. See natsc/jetstream/streams.py."""
+
+    def take_again(self, bytes subject, bytes headers, bytes body, bytes reply, bint checked_only):
+        """Take a message; or with checked_only check it, and answer what is wrong with it.
+
+        Returns (number of the error for which it wasn't taken, what is told beside it); 0 = none.
+        """
+        cdef bytes payload = headers + body
+        cdef match_t m
+        cdef msg_t msg
+        memset(&m, 0, sizeof(match_t))
+        memset(&msg, 0, sizeof(msg_t))
+        m.subject, m.subject_len = subject, <uint32_t>len(subject)
+        msg.payload, msg.size, msg.hdr_len = payload, len(payload), len(headers) or -1
+        if reply is not None:
+            msg.reply, msg.reply_len = reply, len(reply)
+        self.refused = 0
+        self.checked_only = checked_only
+        self.ingest(&m, &msg)
+        self.checked_only = False
+        return self.refused, self.refused_values
+
+    def interests(self, bytes subject not None) -> bool:
+        """Whether a message on subject would be kept, as far as its consumers go."""
+        return self.retention != RETAIN_INTEREST or self.has_interest(subject, len(subject))
 
     cdef bint take_fast(self, match_t* m, msg_t* msg, headers_t* h) noexcept:
         """Store the next message of the fast batch at hand. False where it is none, or something may have to be said."""
@@ -236,6 +273,8 @@ cdef class Stream(RetainedStream):
             if not self.check_headers(subject, n, reply, reply_len, h):
                 return
         if not self.unchecked and not self.check_limits(n, hdr_len, body_len, reply, reply_len):
+            return
+        if unlikely(self.checked_only):
             return
         if ts < self.store.last_ts_ns:
             ts = self.store.last_ts_ns      # the wall clock went back: time in a stream doesn't

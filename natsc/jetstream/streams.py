@@ -58,6 +58,7 @@ class ManagedStream(Stream):
         self._timer: Timer | None = None
         self._batches: Batches | None = None
         self._fast: FastBatches | None = None
+        self.batch_error: ApiError | None = None  # the last one that a message of a batch was answered
         self._schedules: Schedules | None = None
         self.sourcing: Sourcing | None = None
         self._transform: Any = None
@@ -198,7 +199,7 @@ class ManagedStream(Stream):
         from natsc.jetstream.api_request import header
 
         part_of = rare.fast_batch(headers, reply)
-        if part_of:
+        if part_of and not (self.checked_only and self.config.allow_batched):
             if self._fast is None:
                 from natsc.jetstream.fastbatch import FastBatches
 
@@ -206,7 +207,7 @@ class ManagedStream(Stream):
             self._fast.take((subject, headers, body), reply, part_of)
             return
         batch_id = header(headers, "Nats-Batch-Id") if headers else None
-        if batch_id:
+        if batch_id and not (self.checked_only and self.config.allow_atomic):
             if self._batches is None:
                 from natsc.jetstream.batch import Batches
 
@@ -222,7 +223,13 @@ class ManagedStream(Stream):
         if fast and self._fast is not None:
             self._fast.close()
 
+    def on_traced(self, trace: Any, subject: bytes, headers: bytes, body: bytes, reply: bytes | None) -> None:
+        from natsc.jetstream.traced import take
+
+        take(self, trace, subject, headers, body, reply)
+
     def answer_error(self, reply: bytes, error: ApiError) -> None:
+        self.batch_error = error
         text = self.error_text(error)
         self.answer_text(reply, text, text)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from natsc._core import Client
     from natsc.auth.users import Grant
     from natsc.imports import ServiceImport
+    from natsc.server.msgtrace import MessageTrace
     from natsc.server.server import Server
     from natsc.server.services import Measured
 
@@ -306,8 +307,8 @@ class Handshake:
 
     # Violations
 
-    def on_violation(self, client: Client, which: int, subject: bytes, queue: bytes, sid: bytes) -> None:
-        """which: 0 publish, 1 reply, 2 subscribe, 3 tokens (natsc/engine/hooks.pxd)."""
+    def on_violation(self, client: Client, which: int, subject: bytes, queue: bytes, sid: bytes) -> str:
+        """which: 0 publish, 1 reply, 2 subscribe, 3 tokens (natsc/engine/hooks.pxd). Returns what it is told."""
         name = go_quote(subject)
         if which == 0:
             text, line = f"Permissions Violation for Publish to {name}", f"Publish Violation - Subject {name}"
@@ -324,6 +325,7 @@ class Handshake:
             line = f"Subscription Violation Too Many Tokens - Subject {name}, SID {go_text(sid)}"
         client.send_err(text.encode("utf-8", "surrogateescape"))
         self.server.log_client(client, "error", line)
+        return text
 
     def on_error(self, client: Client, what: str, detail: bytes, first: int, second: int) -> None:
         """Something about a client that is to be logged; what is a name that natsc/engine gives."""
@@ -353,6 +355,14 @@ class Handshake:
         services.ends(measured, client, how)
 
     # Tracing
+
+    def on_msg_trace(
+        self, client: Client, header: bytes, subject: bytes, size: int, error: str | None
+    ) -> MessageTrace | int:
+        """A message may have to be traced: its trace, or what becomes of it (natsc/engine/msgtrace.pxd)."""
+        from natsc.server import msgtrace
+
+        return msgtrace.begin(self.server, client, header, subject, size, error)
 
     def on_trace(self, client: Client, arrow: str, op: bytes, arg: bytes | None) -> None:
         """An operation, in or out."""

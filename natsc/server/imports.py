@@ -91,14 +91,15 @@ def _mappings(configured: dict[str, list[options.MapDest]], cluster: str) -> Any
     return Mappings(found)
 
 
-def _stream(source: Account, entry: options.Import) -> tuple[Account, str, str, Transform | None, Transform | None]:
+def _stream(source: Account, entry: options.Import) -> tuple[Any, ...]:
+    """An item of natsc.imports.StreamImports."""
     to = entry.to or entry.subject
     if entry.prefix:
         to = f"{entry.prefix.removesuffix('.')}.{entry.subject}"
     if to == entry.subject:
-        return source, entry.subject, to, None, None
+        return source, entry.subject, to, None, None, entry.allow_trace
     here, there = both_ways(entry.subject, to)
-    return source, entry.subject, untokenize(to), there, here
+    return source, entry.subject, untokenize(to), there, here, entry.allow_trace
 
 
 def both_ways(subject: str, to: str) -> tuple[Transform, Transform]:
@@ -143,6 +144,7 @@ def _service(server: Server, account: Account, entry: options.Import, exporter: 
         share=bool(entry.share),
         threshold_ns=(export.response_threshold if export is not None else 0) or RESPONSE_THRESHOLD,
         latency=export.latency if export is not None else None,
+        allow_trace=export is not None and export.allow_trace,
     )
 
 

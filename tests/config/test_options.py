@@ -140,7 +140,6 @@ def test_a_list_of_accounts() -> None:
         ("gateway {}", "gateway"),
         ("leafnodes {}", "leafnodes"),
         ("mqtt {}", "mqtt"),
-        ("accounts {A {msg_trace: a}}", "msg_trace"),
     ],
 )
 def test_what_natsc_lacks_is_named(text: str, name: str) -> None:

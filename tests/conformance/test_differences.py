@@ -6,7 +6,6 @@ Both are asked: a difference that goes away, on either side, fails here.
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import ssl
 
@@ -156,18 +155,6 @@ class TestMonitoring:
             sock.sendall(both + request + b"Connection: close\r\n\r\n")
             answer = b"".join(iter(lambda: sock.recv(65536), b""))
         assert answer.count(b"HTTP/1.1 200") == expected[server_kind]
-
-
-class TestMessageTracing:
-    def test_no_events(self, server, server_kind, dial):
-        """Message tracing: nats-server tells the subject in Nats-Trace-Dest which way a message took."""
-        wire = dial(server).ready().sub("trace.here")
-        wire.hpub("foo", b"NATS/1.0\r\nNats-Trace-Dest: trace.here\r\n\r\n", b"x")
-        if server_kind == "natsc":
-            assert wire.flush() == []
-        else:
-            event = wire.op().partition(b"\r\n")[2]
-            assert json.loads(event[event.index(b"{") :])["events"][0]["type"] == "in"
 
 
 class TestTokens:

@@ -18,7 +18,7 @@ def world() -> World:
 
 def import_stream(world: World, subject: str, to: str) -> None:
     here, there = both_ways(subject, to) if subject != to else (None, None)
-    streams = StreamImports([(world.account("A"), subject, to.replace("$1", "*"), there, here)])
+    streams = StreamImports([(world.account("A"), subject, to.replace("$1", "*"), there, here, False)])
     set_streams(world.engine, world.account("B"), streams)
 
 
