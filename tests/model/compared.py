@@ -31,7 +31,7 @@ class Compared(Programs):
         consumers = [c for s in self.streams for c in s.consumers.values()]
         if chance > self.alone or (not self.alone and any(c.skip or c.counts_subjects() for c in consumers)):
             return  # what is left of last messages nats-server forgets, and counts anew what is pending
-        # What a limit has removed nats-server doesn't write down; it removes it again if the limit is still there.
+        # What a limit has removed nats-server doesn't write down; it removes it again if there still are too many.
         kill = kill and (self.alone or not any(s.cut for s in self.streams))
         for peer in self.peers:
             dies = kill and (peer is self.peers[0] or self.kill_both)

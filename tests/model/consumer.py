@@ -41,6 +41,8 @@ class Consumer:
         self.floor_unknown = False  # whether what was pending was purged, and something still is pending
         self.looked = False  # whether it has looked for messages to deliver
         self.place_unknown = False  # whether it may have looked further than it has delivered
+        self.paused_until = 0
+        self.start_time = 0
         self.floor = 0  # ack policy all: up to here everything is acknowledged
         self.configure(config)
 
@@ -98,6 +100,9 @@ class Consumer:
             self.next_seq = stream.first_seq
         elif policy == "by_start_sequence":
             self.next_seq = max(self.config["opt_start_seq"], stream.first_seq)
+        elif policy == "by_start_time":
+            later = [s for s, m in stream.messages.items() if m.ts >= self.start_time]
+            self.next_seq = min(later, default=stream.last_seq + 1)
         elif policy == "last":
             self.next_seq = max(wanted, default=0) if self.filters else stream.last_seq
         elif policy == "last_per_subject":
@@ -198,6 +203,11 @@ class Consumer:
     def deliver(self) -> bool:
         """Deliver what there is and may go. Whether there was something."""
         some = False
+        if self.paused_until:
+            self.stalled = False
+            self.waiting_now()
+            self.end_no_wait()
+            return False
         while self.active if self.push_key else self.waiting:
             taken = self.take()
             if taken is None:
@@ -328,9 +338,12 @@ class Consumer:
         return sorted(seq for seq in self.pending if seq not in self.queue)
 
     def deadlines(self) -> list[int]:
-        return [self.due(seq) for seq in self.overdue()] + [w.expires for w in self.waiting_now() if w.expires]
+        ends = [w.expires for w in self.waiting_now() if w.expires]
+        return [self.due(seq) for seq in self.overdue()] + ends + [self.paused_until] * (self.paused_until > 0)
 
     def expire(self) -> None:
+        if self.paused_until <= self.stream.now:
+            self.paused_until = 0
         expired = [w for w in self.waiting_now() if 0 < w.expires <= self.stream.now]
         for request in expired:
             self.status(request.key, b"408 Request Timeout", request)

@@ -26,11 +26,11 @@ LIMITS: list[tuple[str, Any]] = [
 ]  # fmt: skip
 CONSUMING: list[tuple[str, Any]] = [
     ("ack_policy", "none"), ("ack_policy", "all"), ("deliver_policy", "last"), ("deliver_policy", "new"),
-    ("deliver_policy", "last_per_subject"), ("deliver_policy", "by_start_sequence"), ("max_deliver", 1),
-    ("max_deliver", 2), ("max_ack_pending", 1), ("max_ack_pending", 2), ("max_ack_pending", 3), ("headers_only", True),
-    ("deliver_subject", "push"), ("deliver_subject", "push"), ("filter", 1), ("filter", 1), ("filter", 2),
-    ("filter", 2), ("mem_storage", True), ("ack_wait", 2_100_000_000), ("ack_wait", 7_300_000_000),
-    ("backoff", [1_100_000_000, 4_700_000_000]),
+    ("deliver_policy", "last_per_subject"), ("deliver_policy", "by_start_sequence"),
+    ("deliver_policy", "by_start_time"), ("max_deliver", 1), ("max_deliver", 2), ("max_ack_pending", 1),
+    ("max_ack_pending", 2), ("max_ack_pending", 3), ("headers_only", True), ("deliver_subject", "push"),
+    ("deliver_subject", "push"), ("filter", 1), ("filter", 1), ("filter", 2), ("filter", 2), ("mem_storage", True),
+    ("ack_wait", 2_100_000_000), ("ack_wait", 7_300_000_000), ("backoff", [1_100_000_000, 4_700_000_000]),
 ]  # fmt: skip
 
 some_limits = st.lists(st.sampled_from(LIMITS), max_size=4).map(dict)

@@ -16,7 +16,9 @@ import copy
 import json
 import os
 import re
+import sys
 import time
+import traceback
 from collections import Counter, defaultdict
 from typing import Any, ClassVar
 
@@ -52,13 +54,7 @@ counts: Counter[str] = Counter()
 
 
 class Difference(AssertionError):
-    """Servers or model don't agree. seen: the texts of all, also where a program doesn't show it a second time."""
-
-    seen: ClassVar[list[str]] = []
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.seen.append(text)
+    """Servers or model don't agree."""
 
 
 def steady(value: Any) -> Any:
@@ -119,6 +115,7 @@ class Programs(RuleBasedStateMachine):
     peers: list[Peer]
     number = 0
     timed = False  # whether the clock is moved
+    seen: ClassVar[list[str]] = []  # what ended programs, also where they don't show it a second time
     model: Stream
 
     def __init__(self) -> None:
@@ -353,9 +350,8 @@ class Programs(RuleBasedStateMachine):
         self.agree(("update", wanted), said)
         if said[0]["config"]:
             self.model.config = said[0]["config"]
-            held = len(self.model.messages)
             self.model.enforce()
-            self.model.cut = self.model.cut or len(self.model.messages) < held
+            self.model.cut = self.model.cut or self.model.limited
             self.model.advance(self.model.now)
             self.model.deliver()
         self.settle()
@@ -556,7 +552,16 @@ class Programs(RuleBasedStateMachine):
         if config.get("deliver_policy") == "by_start_sequence":
             # nats-server counts what comes before the start as pending, if that lies in the future.
             config["opt_start_seq"] = 1 + start % (self.model.last_seq + 1)
+        if config.get("deliver_policy") == "by_start_time":
+            if self.timed:
+                config["opt_start_time"] = self.time_of(self.now() - start * 370_000_000 + 500)
+            else:
+                del config["deliver_policy"]  # when a message came is for the servers to say
         return config
+
+    def time_of(self, now: int) -> str:
+        """The servers' wall clock, where the program has this time."""
+        raise NotImplementedError
 
     def make_consumer(self, config: dict[str, Any], action: str = "") -> dict[str, Any] | None:
         """The configuration that the servers made of it; None where they refuse it."""
@@ -583,7 +588,10 @@ class Programs(RuleBasedStateMachine):
         made = self.make_consumer(self.consumer_config(name, drawn))
         if made:
             key = self.fresh() if made.get("deliver_subject") else 0
-            self.model.add(Consumer(self.model, made, key))
+            consumer = Consumer(self.model, made, key)
+            if self.timed:
+                consumer.start_time = self.now() - drawn[2] * 370_000_000 + 500
+            self.model.add(consumer)
         self.settle()
 
     @precondition(consumers_there)
@@ -591,7 +599,7 @@ class Programs(RuleBasedStateMachine):
     def update_consumer(self, one: int, drawn: tuple[dict[str, Any], list[str], int]) -> None:
         consumer = self.consumer(one)
         wanted = self.consumer_config(consumer.name, drawn)
-        fixed = ("deliver_policy", "ack_policy", "opt_start_seq", "deliver_subject")
+        fixed = ("deliver_policy", "ack_policy", "opt_start_seq", "opt_start_time", "deliver_subject")
         wanted = {k: v for k, v in wanted.items() if k not in fixed}
         wanted |= {k: v for k, v in consumer.config.items() if k in fixed}
         last = consumer.config["deliver_policy"] == "last_per_subject"
@@ -721,6 +729,8 @@ class Programs(RuleBasedStateMachine):
     # The end
 
     def teardown(self) -> None:
+        if sys.exc_info()[0] is not None:
+            self.seen.append(traceback.format_exc(limit=-3))
         for peer in self.peers:
             for stream in self.streams:
                 key = self.fresh()

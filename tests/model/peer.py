@@ -112,6 +112,12 @@ class Peer:
         else:
             self.got[sid].append(("status", headers) if headers else ("raw", subject, headers, body))
 
+    def begin_anew(self) -> None:
+        """With a new connection, and a new process if there is none any more."""
+        self.close()
+        self.process.revive()
+        self.connect()
+
     def restart(self, number: int) -> None:
         """End the server by a signal and start it again, with nobody connected meanwhile."""
         self.close()
@@ -140,6 +146,12 @@ class Process:
         self.server.wait()
         self.server.close()
         self.start()
+
+    def revive(self) -> None:
+        if self.server.process.poll() is not None:
+            print(f"{self.kind} has ended:", *self.server.log[-30:], sep="\n", flush=True)
+            self.server.close()
+            self.start()
 
     def close(self) -> None:
         self.server.close()

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.compared import compared
-from tests.model.machine import Difference, Programs, counts
+from tests.model.machine import Programs, counts
 from tests.model.peer import Peer, Process
 from tests.model.shrink import program_of, shrink
 from tests.model.timed import Embedded, timed
@@ -37,7 +37,9 @@ def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrin
         max_examples=size, stateful_step_count=steps, deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
     )  # fmt: skip
-    Difference.seen.clear()
+    machine.seen.clear()
+    for peer in machine.peers:
+        peer.begin_anew()  # nobody has answered PINGs while others had their turn
     try:
         run_state_machine_as_test(seed(number)(machine), settings=chosen)
     except Exception as error:
@@ -45,8 +47,7 @@ def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrin
         small, difference = shrink(machine, program, shrink_s)
         if difference:
             return f"{difference}\n" + "\n".join(small)
-        trace = traceback.format_exception(error, limit=-3)
-        return NOT_AGAIN + "\n".join([*Difference.seen[:1], "".join(trace), *program])
+        return NOT_AGAIN + "\n".join([*(machine.seen[:1] or traceback.format_exception(error)), *program])
     return ""
 
 
@@ -81,9 +82,6 @@ def main() -> int:
                     found += again
                     unstable += not again
                     print(f"--- difference {found + unstable}, {kind}, batch {number - 1}\n{text}\n", flush=True)
-                    for peer in peers:
-                        peer.close()
-                        peer.connect()
         finally:
             for one in (*peers, *processes, embedded):
                 one.close()

@@ -28,8 +28,7 @@ def replay(machine: type[Programs], steps: list[str]) -> str:
     """Run the steps; the difference, "" where there is none."""
     state = machine()
     for peer in state.peers:
-        peer.close()
-        peer.connect()
+        peer.begin_anew()
     try:
         for step in steps:
             try:

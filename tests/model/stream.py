@@ -69,7 +69,8 @@ class Stream:
         first = config.get("first_seq", 0)
         self.last_seq = first - 1 if first else 0
         self.first_seq = first
-        self.cut = False  # whether an update has removed messages
+        self.limited = False  # whether a limit has removed messages
+        self.cut = False  # and others have gone since then, or the limit has
         self.by_chance = False  # whether what is delivered now may see the newest message or not
         self.ids: dict[str, tuple[int, int]] = {}
         self.last_id = ""
@@ -205,13 +206,15 @@ class Stream:
 
     def enforce(self, subjects: list[str] | None = None) -> None:
         """Remove the oldest above the limits: for a new message, or because the limits have changed."""
-        most = self.get("max_msgs_per_subject")
+        most, there, cut = self.get("max_msgs_per_subject"), len(self.messages), self.cut
         if subjects is None:
             self.enforce_totals()
         for subject in subjects or sorted({m.subject for m in self.messages.values()}):
             while 0 < most < len(self.on(subject)):
                 self.remove(self.on(subject)[0])
         self.enforce_totals()
+        self.limited = self.limited or len(self.messages) < there
+        self.cut = cut
 
     def enforce_totals(self) -> None:
         if self.get("discard") == "old":
@@ -238,6 +241,7 @@ class Stream:
 
     def drop(self, seq: int) -> None:
         del self.messages[seq]
+        self.cut = self.cut or self.limited
         self.expires.pop(seq, None)
         self.first_seq = min(self.messages, default=self.last_seq + 1)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import precondition, rule
 
 import natsc
-from tests.model.machine import Programs, counts
+from tests.model.draw import which_consumer
+from tests.model.machine import Programs, consumers_there, counts
 from tests.model.peer import Peer
 
 TICK_S = 1e-6  # between steps, so that what they cause isn't due at the same moment
@@ -47,6 +49,9 @@ class Embedded:
         self.advance((wall_ns - self.wall_ns + 0.5) / NS)
         assert self.wall_ns == wall_ns
 
+    def revive(self) -> None:
+        pass  # it lives as long as this process
+
     def close(self) -> None:
         self.server.stop()
         self.folder.cleanup()
@@ -67,6 +72,10 @@ class Timed(Programs):
     def now(self) -> int:
         return self.passed
 
+    def time_of(self, now: int) -> str:
+        wall_ns = self.peers[0].process.wall_ns + now - self.passed
+        return f"{datetime.fromtimestamp(wall_ns // NS, UTC):%Y-%m-%dT%H:%M:%S}.{wall_ns % NS:09}Z"
+
     @rule(seconds=st.sampled_from([0.4, 1.0, 1.5, 2.5, 4.0, 11.0, 130.0]))
     def wait(self, seconds: float) -> None:
         self.advance(seconds)
@@ -79,6 +88,18 @@ class Timed(Programs):
             self.peers[0].restart(0)
             counts["restarts with the clock"] += 1
             self.go_on()
+
+    @precondition(consumers_there)
+    @rule(one=which_consumer, seconds=st.sampled_from([0, 1.7, 6.6]))
+    def pause(self, one: int, seconds: float) -> None:
+        """For a while, or no longer."""
+        consumer, ns = self.consumer(one), int(seconds * NS)
+        text = self.time_of(self.passed + ns)
+        consumer.paused_until = self.passed + ns if ns else 0
+        self.model.deliver()
+        operation = f"CONSUMER.PAUSE.{self.model.name}.{consumer.name}"
+        self.api(operation, {"pause_until": text} if ns else None, {"paused": ns > 0})
+        self.settle()
 
     def advance(self, seconds: float) -> None:
         self.peers[0].process.advance(seconds)
