@@ -7,6 +7,7 @@ need not know whether a file or an operator has said so.
 from __future__ import annotations
 
 from natsc.auth import jwt
+from natsc.auth.permissions import without_callouts
 from natsc.config.options import (
     NO_LIMIT,
     Account,
@@ -41,7 +42,11 @@ class ClaimAccount:
         self.signing_keys: jwt.SigningKeys = {name: None}
         self.revocations: dict[str, int] = {}
         self.disallow_bearer = False
-        self.auth_users: list[str] = []  # of an account that has others authenticated by a callout
+        # Of an account that has users authenticated by a callout: who answers it, which other accounts they may get
+        # into ("*": any), and for whom it is encrypted.
+        self.auth_users: list[str] = []
+        self.allowed_accounts: list[str] = []
+        self.callout_xkey = ""
         self.default_permissions: Permissions | None = None
         self.expired = False
         self.updated_ns = 0
@@ -58,10 +63,18 @@ class ClaimAccount:
         self.revocations = account.revocations
         self.disallow_bearer = account.limits.disallow_bearer
         self.auth_users = account.authorization.auth_users
+        self.allowed_accounts = account.authorization.allowed_accounts
+        self.callout_xkey = account.authorization.xkey
         self.default_permissions = permissions(account.default_permissions)
+        if self.auth_users:
+            self.default_permissions = without_callouts(self.default_permissions)
         self.expired = 0 < claims.exp <= now_ns // 1_000_000_000
         self.updated_ns = now_ns
         self.options = account_options(claims)
+
+    def lets_into(self, name: str) -> bool:
+        """Whether its callout may put users into that account."""
+        return name == self.name or name in self.allowed_accounts or self.allowed_accounts == ["*"]
 
     def has_activated(self, entry: Import, export: Export, now: int) -> int | None:
         """When the activation ends that an import from this account brings (seconds, 0: never); None: it counts not.

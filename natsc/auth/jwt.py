@@ -338,6 +338,14 @@ class Activation(_Nats):
         return _link_type(value)
 
 
+class AuthorizationResponse(_Nats):
+    """A callout's answer: a user's JWT, or why there is none. issuer_account: where a signing key has signed."""
+
+    jwt: str
+    error: str
+    issuer_account: str
+
+
 class Claims(Record):
     """A token's claims; times in seconds since the epoch, 0: none. The part under `nats` is its subclass's."""
 
@@ -381,6 +389,12 @@ class ActivationClaims(Claims):
     issuers = (keys.PREFIX_ACCOUNT, keys.PREFIX_OPERATOR)
 
 
+class AuthorizationResponseClaims(Claims):
+    nats: AuthorizationResponse
+    kind = "authorization_response"
+    issuers = (keys.PREFIX_ACCOUNT,)
+
+
 class GenericClaims(Claims):
     """Of no kind that is known, or of one that nobody asked about."""
 
@@ -388,7 +402,8 @@ class GenericClaims(Claims):
 
 
 _KINDS: dict[str, type[Claims]] = {
-    found.kind: found for found in (OperatorClaims, AccountClaims, UserClaims, ActivationClaims)
+    found.kind: found
+    for found in (OperatorClaims, AccountClaims, UserClaims, ActivationClaims, AuthorizationResponseClaims)
 }
 _NOT_SUPPORTED = {"cluster": "ClusterClaims are not supported", "server": "ServerClaims are not supported"}
 _PREFIX_NAMES = {keys.PREFIX_OPERATOR: "operator", keys.PREFIX_ACCOUNT: "account"}
@@ -452,6 +467,14 @@ def decode_activation(token: str) -> ActivationClaims:
     return _of_kind(token, ActivationClaims)  # type: ignore[return-value]
 
 
+def decode_authorization_response(token: str) -> AuthorizationResponseClaims:
+    """Raises JWTError."""
+    claims = decode(token)
+    if not isinstance(claims, AuthorizationResponseClaims):
+        raise JWTError("not an authorization request claim")  # nats-server's words
+    return claims
+
+
 def payload(token: str) -> dict[str, Any]:
     """The claims of a token that was decoded before, as they were signed."""
     return _json_object(_base64(_chunks(token)[1]))
@@ -464,6 +487,36 @@ def undecorated(text: str) -> str:
         if line.startswith("---") and line.endswith("---") and index + 1 < len(lines):
             return next((jwt for jwt in lines[index + 1 :] if jwt), "")
     return text.strip()
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def encode(claims: dict[str, Any], signer: nkeys.KeyPair) -> str:
+    """A token with these claims, in the order that they come in. `jti` and `iss` of them are filled in."""
+    import json
+    from base64 import b32encode
+
+    from cryptography.hazmat.primitives.hashes import SHA512_256, Hash
+
+    def packed() -> bytes:
+        return json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+    claims["jti"], claims["iss"] = "", signer.public_key
+    digest = Hash(SHA512_256())
+    digest.update(packed())
+    claims["jti"] = b32encode(digest.finalize()).rstrip(b"=").decode()
+    signed = b".".join(map(_to_base64, (b'{"typ":"JWT","alg":"ed25519-nkey"}', packed())))
+    return (signed + b"." + _to_base64(signer.sign(signed))).decode()
+
+
+def _to_base64(data: bytes) -> bytes:
+    from base64 import urlsafe_b64encode
+
+    return urlsafe_b64encode(data).rstrip(b"=")
+
+
+# -- parts of tokens --------------------------------------------------------------------------------------------------
 
 
 def _chunks(token: str) -> list[str]:

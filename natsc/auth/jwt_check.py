@@ -65,6 +65,24 @@ def check_user(claims: jwt.UserClaims, now: int) -> Issues:
     return issues
 
 
+def check_authorization_response(claims: jwt.AuthorizationResponseClaims, now: int) -> Issues:
+    """now: seconds since the epoch."""
+    issues = Issues()
+    answer = claims.nats
+    if not keys.is_public_key(claims.sub, keys.PREFIX_USER):
+        issues.error("Subject must be a user public key")
+    if not keys.is_public_key(claims.aud, keys.PREFIX_SERVER):
+        issues.error("Audience must be a server public key")
+    if not answer.error and not answer.jwt:
+        issues.error("Error or Jwt is required")
+    if answer.error and answer.jwt:
+        issues.error("Only Error or Jwt can be set")
+    if answer.issuer_account and not keys.is_public_key(answer.issuer_account, keys.PREFIX_ACCOUNT):
+        issues.error("issuer_account is not an account public key")
+    _times(claims, now, issues)
+    return issues
+
+
 def check_account(claims: jwt.AccountClaims, now: int) -> Issues:
     """now: seconds since the epoch."""
     issues = Issues()

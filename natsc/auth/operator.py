@@ -8,16 +8,19 @@ isn't known yet is told by wanted_account(), so that it can be fetched before.
 1. Every refusal looks the same to the peer; why is told to `debug` alone.
 2. As elsewhere, authenticate() writes what it found into the CONNECT dict: `jwt`, where the default sentinel stands in
    for it, and `public_key`, the user's. Neither is there unless the JWT was good.
+   An account whose JWT names auth_users has everybody else judged by a callout, once their JWT is good: a Delegated.
 3. What a signature costs is paid once for a token: those that were verified last are remembered. Whether it still
    counts is looked at every time.
 """
 
 from __future__ import annotations
 
+from natsc import errors
 from natsc.auth import jwt
 from natsc.auth.claims import bad_permissions, limit32, permissions
 from natsc.auth.jwt_check import check_user
-from natsc.auth.users import AuthDiff, Grant, Refused, ignore, signature_fault
+from natsc.auth.permissions import without_callouts
+from natsc.auth.users import AuthDiff, Delegated, Grant, Refused, ignore, note_proxy, require_proxy, signature_fault
 from natsc.config.gotext import quote
 
 TYPE_CHECKING = False
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from natsc.auth.claims import ClaimAccount
     from natsc.auth.users import Connect, PeerCertificates, Sink
-    from natsc.config.options import Options
+    from natsc.config.options import Limits, Options, Permissions
 
 _SECOND = 1_000_000_000
 _REMEMBERED = 256  # user JWTs
@@ -69,10 +72,15 @@ class OperatorAuthenticator:
         self._sentinel: str = opts.default_sentinel
         self._pinned: set[str] = opts.resolver_pinned_accounts
         self.trusted_keys: frozenset[str] = trusted_keys(opts)
+        self.trusted_proxies: list[str] = opts.proxies.trusted if opts.proxies is not None else []
         self._known: dict[str, jwt.UserClaims] = {}
 
     def admits_without_connect(self, conn_type: str = "STANDARD") -> bool:
         """Never: everybody has a JWT to show."""
+        return False
+
+    def knows(self, name: str) -> bool:
+        """No user is known beforehand."""
         return False
 
     def needs_thread(
@@ -100,14 +108,16 @@ class OperatorAuthenticator:
         debug: Sink | None = None,
         warn: Sink | None = None,
         error: Sink | None = None,
-    ) -> Grant | None:
+    ) -> Grant | Delegated | None:
         """As Authenticator.authenticate; host: the peer's address. error: takes lines about this connection."""
         connect.pop("public_key", None)
         try:
+            note_proxy(self.trusted_proxies, connect, nonce, debug or ignore)
             grant = self._authenticate(connect, conn_type, nonce, host, debug or ignore, error or ignore)
         except Refused as refusal:
             if debug is not None:
                 debug(str(refusal))
+            self._note_refusal(connect)
             return None
         if connect.get("account") or connect.get("new_account"):
             return None
@@ -115,35 +125,32 @@ class OperatorAuthenticator:
 
     def _authenticate(
         self, connect: Connect, conn_type: str, nonce: bytes, host: str, debug: Sink, error: Sink
-    ) -> Grant:
+    ) -> Grant | Delegated:
         claims = self._claims(connect)
         if claims is None:
             raise Refused("Authentication requires a user JWT")
         now_ns = self._wall_ns()
         if claims.nats.proxy_required:
-            raise Refused("proxy connection required")
+            require_proxy(connect)
         issues = check_user(claims, now_ns // _SECOND)
         if issues.block(time_checks=True):
             raise Refused(f"User JWT no longer valid: {'; '.join(issue.description for issue in issues.found)}")
         account = self._account(claims)
-        limits = _limits(claims, account)
+        limits = effective_limits(claims, account)
         if account.expired:
             raise Refused("Account JWT has expired")
         if limits.bearer_token and account.disallow_bearer:
             raise Refused("Account does not allow bearer tokens")
-        _check_connection_type(limits.allowed_connection_types, conn_type)
+        check_connection_type(limits.allowed_connection_types, conn_type)
         if limits.proxy_required:
-            raise Refused("proxy connection required")
+            require_proxy(connect)
         if not limits.bearer_token:
             fault = signature_fault(claims.sub, connect, nonce)
             if fault:
                 raise Refused(fault)
         if account.has_revoked(claims.sub, claims.iat):
             raise Refused("User authentication revoked")
-        # Everybody else is the authentication callout's to judge, and there is none.
-        if account.auth_users and claims.sub not in account.auth_users:
-            raise Refused("The account delegates authentication to a callout, which natsc doesn't have")
-        expires = _expiry(claims, limits, host, now_ns, error)
+        expires = expiry(claims, limits, host, now_ns, error)
         connect["jwt"] = connect.get("jwt") if self._decoded(connect.get("jwt")) is not None else self._sentinel
         connect["public_key"] = claims.sub
         debug(
@@ -151,7 +158,20 @@ class OperatorAuthenticator:
             f"{quote(claims.iss)} by Account {_described(account.name, account.name_tag, account.tags)} signed with "
             f"{quote(account.issuer)}"
         )
-        return _grant(claims, limits, account, expires)
+        grant = grant_user(
+            claims, limits, account.name, account.options.limits, account.default_permissions, expires,
+            answers_callouts=bool(account.auth_users),
+        )  # fmt: skip
+        if account.auth_users and claims.sub not in account.auth_users:
+            return Delegated(account.name, account.name, grant=grant, name=claims.name)
+        return grant
+
+    def _note_refusal(self, connect: Connect) -> None:
+        """An account with a callout hears of those who don't get as far as to be asked about."""
+        claims = self._claims(connect)
+        account = self.accounts.get(_account_name(claims)) if claims is not None else None
+        if account is not None and account.auth_users:
+            connect["auth_error"] = (account.name, errors.CLOSE_REASONS[errors.AUTHENTICATION_VIOLATION])
 
     def _claims(self, connect: Connect) -> jwt.UserClaims | None:
         """The claims of the connection's JWT, or of the default sentinel where it has no good one."""
@@ -227,8 +247,8 @@ def _account_name(claims: jwt.UserClaims) -> str:
     return claims.nats.issuer_account or claims.iss
 
 
-def _limits(claims: jwt.UserClaims, account: ClaimAccount) -> jwt.UserLimits:
-    """What the user may do: as its JWT says, or as the scope of the key that signed it."""
+def effective_limits(claims: jwt.UserClaims, account: ClaimAccount) -> jwt.UserLimits:
+    """What the user may do: as its JWT says, or as the scope of the key that signed it. Raises Refused."""
     scope = account.signing_keys[claims.iss]
     if scope is None:
         return claims.nats
@@ -246,8 +266,8 @@ def _limits(claims: jwt.UserClaims, account: ClaimAccount) -> jwt.UserLimits:
     return limits
 
 
-def _check_connection_type(allowed: list[str], conn_type: str) -> None:
-    """Types that nobody knows are left out, unless there are no others."""
+def check_connection_type(allowed: list[str], conn_type: str) -> None:
+    """Types that nobody knows are left out, unless there are no others. Raises Refused."""
     if not allowed:
         return
     names = {name.upper() for name in allowed}
@@ -258,7 +278,7 @@ def _check_connection_type(allowed: list[str], conn_type: str) -> None:
         raise Refused("Connection type not allowed")
 
 
-def _expiry(claims: jwt.UserClaims, limits: jwt.UserLimits, host: str, now_ns: int, error: Sink) -> int | None:
+def expiry(claims: jwt.UserClaims, limits: jwt.UserLimits, host: str, now_ns: int, error: Sink) -> int | None:
     """When the connection ends (wall clock ns), where it must. Refuses at a wrong place or time."""
     valid_ns = 0
     if limits.src or limits.times:
@@ -279,13 +299,25 @@ def _expiry(claims: jwt.UserClaims, limits: jwt.UserLimits, host: str, now_ns: i
     return min(ends, default=None)
 
 
-def _grant(claims: jwt.UserClaims, limits: jwt.UserLimits, account: ClaimAccount, expires: int | None) -> Grant:
+def grant_user(
+    claims: jwt.UserClaims,
+    limits: jwt.UserLimits,
+    account_name: str,
+    account_limits: Limits | None,
+    default_permissions: Permissions | None,
+    expires: int | None,
+    *,
+    answers_callouts: bool,
+) -> Grant:
+    """What a user gets in an account. answers_callouts: where the account does. Raises Refused."""
     user = JWTUser(claims, limits)
     allowed = permissions(limits)
     if allowed is None:
         user.has_default_permissions = True
-        allowed = account.default_permissions
+        allowed = default_permissions
     bad = bad_permissions(allowed)
     if bad:
         raise Refused(f"User JWT has permissions that are none: {bad}")
-    return Grant(account.name, claims.sub, allowed, expires, account.options.limits, user)
+    if answers_callouts and not user.has_default_permissions:  # the account's default ones are as they must be
+        allowed = without_callouts(allowed)
+    return Grant(account_name, claims.sub, allowed, expires, account_limits, user)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Go's DEFAULT_ALLOW_RESPONSE_MAX_MSGS and DEFAULT_ALLOW_RESPONSE_EXPIRATION; negative values mean no bound.
 RESPONSE_MAX_MSGS_DEFAULT = 1
 RESPONSE_TTL_NS_DEFAULT = 120 * 1_000_000_000
+# Where authentication callouts are asked: in the account that answers them nobody but the server may publish to it.
+CALLOUT_SUBJECT = "$SYS.REQ.USER.AUTH"
 
 
 class PermissionLists:
@@ -74,6 +76,20 @@ def permission_lists(permissions: Permissions | None) -> PermissionLists | None:
         [_subject_queue(entry) for entry in subscribe.allow] if subscribe is not None and subscribe.allow else None,
         [_subject_queue(entry) for entry in (subscribe.deny or ())] if subscribe is not None else [],
         response,
+    )
+
+
+def without_callouts(permissions: Permissions | None) -> Permissions:
+    """The same, but for callouts."""
+    from natsc.config.options import Permissions, SubjectPermission
+
+    given = permissions or Permissions()
+    publish = given.publish or SubjectPermission()
+    denied = [*(publish.deny or ()), CALLOUT_SUBJECT]
+    return Permissions(
+        publish=SubjectPermission(allow=publish.allow, deny=denied),
+        subscribe=given.subscribe,
+        response=given.response,
     )
 
 

@@ -11,7 +11,10 @@ natsc/auth/operator.py.)
 3. A bcrypt comparison takes as long as its cost says, up to seconds. It releases the GIL: where needs_thread() says
    so, call authenticate() on a worker thread. It touches nothing but the CONNECT dict, and of the TLS state what
    needs_thread() has looked at before.
-4. What the options hold and nobody can be checked for (a proxy's signature) refuses, and never lets in.
+4. So does it with what the server is to know of a connection whatever is decided: `proxy_key`, the trusted proxy that
+   it came through; `close_reason`, where that isn't the usual one; `auth_error`, who is told of a refusal, and why.
+   Nobody can send these: they aren't among the fields of CONNECT.
+5. Where an authentication callout is configured, the verdict on all but its own users is the callout's: a Delegated.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from __future__ import annotations
 import os
 from _operator import _compare_digest as constant_time_equal  # hmac.compare_digest, without loading hmac and OpenSSL
 
+from natsc import errors
+from natsc.auth.permissions import without_callouts
 from natsc.config.gotext import quote
 
 TYPE_CHECKING = False
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
     from natsc.auth.dn import DistinguishedName
     from natsc.auth.operator import JWTUser
     from natsc.clock import Timer
-    from natsc.config.options import Account, Limits, NkeyUser, Options, Permissions, User
+    from natsc.config.options import Account, AuthCallout, Limits, NkeyUser, Options, Permissions, User
 
     class PeerCertificates(Protocol):
         """A connection's TLS state: the DER of the peer's certificates, its own first."""
@@ -59,9 +64,10 @@ class Grant:
     account_name: its account. user: the name for logs and monitoring, "" if none. permissions: as configured, None
     for all. expires: wall clock ns at which the connection ends, or None. limits: the account's, or None (-1 in
     it: unlimited). jwt_user: what else its JWT says, None without one. timer: ends the connection, the server's.
+    delegated: a callout has decided.
     """
 
-    __slots__ = ("account_name", "expires", "jwt_user", "limits", "permissions", "timer", "user")
+    __slots__ = ("account_name", "delegated", "expires", "jwt_user", "limits", "permissions", "timer", "user")
 
     def __init__(
         self,
@@ -79,9 +85,36 @@ class Grant:
         self.limits = limits
         self.jwt_user = jwt_user
         self.timer: Timer | None = None
+        self.delegated = False
 
     def __repr__(self) -> str:
         return f"Grant(account_name={self.account_name!r}, user={self.user!r})"
+
+
+class Delegated:
+    """What an authentication callout is to decide about a connection.
+
+    account_name: the account in which it asks. own: the account that the connection has proven to belong to, "$G" where
+    it has proven nothing. needs_proxy: it must come through a proxy, and hasn't. grant, name: what its JWT is good for
+    if it brings one, and the name there.
+    """
+
+    __slots__ = ("account_name", "grant", "name", "needs_proxy", "own")
+
+    def __init__(
+        self, account_name: str, own: str, *, needs_proxy: bool = False, grant: Grant | None = None, name: str = ""
+    ) -> None:
+        self.account_name = account_name
+        self.own = own
+        self.needs_proxy = needs_proxy
+        self.grant = grant
+        self.name = name
+
+    @property
+    def tags(self) -> list[str]:
+        """Those of its JWT."""
+        user = self.grant.jwt_user if self.grant is not None else None
+        return user.tags if user is not None else []
 
 
 class Refused(Exception):
@@ -103,6 +136,9 @@ class Authenticator:
         self._password: str = opts.password or ""
         self._token: str = opts.authorization or ""
         self._proxy_required: bool = bool(opts.proxy_required)
+        self.trusted_proxies: list[str] = opts.proxies.trusted if opts.proxies is not None else []
+        self._callout: AuthCallout | None = opts.auth_callout
+        self._without_callouts: dict[int, tuple[Permissions | None, Permissions]] = {}
         self._tls_map: bool = bool(opts.tls_map)
         self._mapped_types: frozenset[str] = _types_with_mapping(opts)
         self._dns: list[tuple[User, DistinguishedName]] | None = None
@@ -110,12 +146,14 @@ class Authenticator:
         self._anonymous = ""
         if self._only_system_account_has_users(opts):
             self._add_anonymous(previous)
-        self.nonce_required = bool(self._nkeys)
-        if self._nkeys:
+        self.nonce_required = bool(self._nkeys or self.trusted_proxies)
+        if self.nonce_required:
             from natsc.auth import nkeys
 
             nkeys.load()
-        self.auth_required: bool = bool(self._users or self._nkeys or self._username or self._token)
+        self.auth_required: bool = bool(
+            self._users or self._nkeys or self._username or self._token or self._callout is not None
+        )
         self._has_bcrypt = any(
             map(is_bcrypt, (self._token, self._password, *(user.password or "" for user in self._users.values())))
         )
@@ -141,7 +179,11 @@ class Authenticator:
     def admits_without_connect(self, conn_type: str = "STANDARD") -> bool:
         """Whether a first operation other than CONNECT logs in as no_auth_user: authenticate() an empty dict."""
         user = self._users.get(self.no_auth_user) if self.no_auth_user else None
-        return user is not None and not user.proxy_required and _type_allowed(user, conn_type)
+        return user is not None and _type_allowed(user, conn_type)
+
+    def knows(self, name: str) -> bool:
+        """Whether the configuration has this user or nkey."""
+        return name in self._users or name in self._nkeys or (bool(name) and name == self._username)
 
     def needs_thread(
         self, connect: Connect, *, tls: PeerCertificates | None = None, conn_type: str = "STANDARD"
@@ -177,7 +219,7 @@ class Authenticator:
         debug: Sink | None = None,
         warn: Sink | None = None,
         error: Sink | None = None,
-    ) -> Grant | None:
+    ) -> Grant | Delegated | None:
         """The Grant for a connection, or None where it is to be closed with -ERR 'Authorization Violation'.
 
         connect: the fields of CONNECT (may be written to, see the file's top). conn_type: the
@@ -185,8 +227,14 @@ class Authenticator:
         peer's address. debug and error take lines about this connection, warn lines about the server.
         """
         debug = debug or ignore
+        user: User | NkeyUser | None = None
+        refused = False
         try:
-            user: User | NkeyUser | None = None
+            note_proxy(self.trusted_proxies, connect, nonce, debug)
+        except Refused as refusal:
+            debug(str(refusal))
+            return None
+        try:
             if self.auth_required:
                 user = nkey_user = self._find_nkey(connect, conn_type)
                 if nkey_user is not None:
@@ -197,11 +245,36 @@ class Authenticator:
         except Refused as refusal:
             if str(refusal):
                 debug(str(refusal))
-            return None
+            if self._callout is None:
+                return None
+            refused = True
+            user = user or self._nkeys.get(_text(connect, "nkey")) or self._users.get(_text(connect, "user"))
         # Once a way to choose one's account; now an error (CVE-2022-24450).
         if connect.get("account") or connect.get("new_account"):
             return None
-        return self._grant(user, connect)
+        if self._callout is not None:
+            delegated = self._delegated(self._callout, connect, user, refused)
+            if delegated is not None:
+                return delegated
+        return None if refused else self._grant(user, connect)
+
+    def _delegated(
+        self, callout: AuthCallout, connect: Connect, user: User | NkeyUser | None, refused: bool
+    ) -> Delegated | None:
+        """What the callout is to decide; None: the verdict stands. An account that isn't allowed keeps its users."""
+        own = GLOBAL_ACCOUNT if refused or user is None else _account_name(user)
+        if own != GLOBAL_ACCOUNT and callout.allowed_accounts and own not in callout.allowed_accounts:
+            return None
+        name = ""
+        if user is not None:
+            name = _user_name(user)
+        elif not self._token and _text(connect, "user") == self._username:
+            name = self._username
+        if name and name in callout.auth_users:  # who can't prove to be one of them isn't asked about
+            if refused:
+                connect["auth_error"] = (callout.account, errors.CLOSE_REASONS[errors.AUTHENTICATION_VIOLATION])
+            return None
+        return Delegated(callout.account, own, needs_proxy=connect.get("close_reason") == errors.PROXY_REQUIRED)
 
     def _find_nkey(self, connect: Connect, conn_type: str) -> NkeyUser | None:
         """The configured nkey that this connection claims to have; None where it names none."""
@@ -220,7 +293,7 @@ class Authenticator:
     def _check_nkey(self, user: NkeyUser, connect: Connect, nonce: bytes) -> None:
         """Raises Refused unless the connection has signed the nonce with this key."""
         if user.proxy_required:
-            raise Refused("proxy connection required")
+            require_proxy(connect)
         if user.nkey != self.no_auth_user:
             fault = signature_fault(user.nkey, connect, nonce)
             if fault:
@@ -257,7 +330,7 @@ class Authenticator:
     def _check(self, user: User | None, connect: Connect) -> None:
         """Raises Refused unless the connection proves what it claims to be."""
         if user.proxy_required if user is not None else self._proxy_required:
-            raise Refused("proxy connection required")
+            require_proxy(connect)
         if user is not None:
             # A user without password is somebody's certificate where any door maps certificates.
             if not (self._tls_map or user.password or user.username == self.no_auth_user) and self._can_be_mapped(user):
@@ -281,9 +354,18 @@ class Authenticator:
         permissions = user.permissions
         if permissions is None and account is not None:
             permissions = account.default_permissions
+        if self._callout is not None and _account_name(user) == self._callout.account:
+            permissions = self._guarded(permissions)
         limits = account.limits if account is not None else None
         expires = getattr(user, "connection_deadline", 0) or None
         return Grant(_account_name(user), raw_user(connect), permissions, expires, limits)
+
+    def _guarded(self, permissions: Permissions | None) -> Permissions:
+        """without_callouts() of permissions, the same object for all users that share them."""
+        known = self._without_callouts.get(id(permissions))
+        if known is None:  # keeping permissions keeps its id its own
+            known = self._without_callouts[id(permissions)] = (permissions, without_callouts(permissions))
+        return known[1]
 
     # Certificates mapped to users (verify_and_map)
 
@@ -434,6 +516,38 @@ def signature_fault(public_key: str, connect: Connect, nonce: bytes) -> str:
     return ""
 
 
+def note_proxy(trusted: list[str], connect: Connect, nonce: bytes, debug: Sink) -> None:
+    """Writes down through which trusted proxy a connection came. Raises Refused where none of them has signed.
+
+    Without trusted proxies, a signature says nothing.
+    """
+    connect.pop("proxy_key", None)
+    connect.pop("close_reason", None)
+    connect.pop("auth_error", None)
+    text = _text(connect, "proxy_sig")
+    if not trusted or not text:
+        return
+    from natsc.auth import nkeys
+
+    signature = nkeys.decode_signature(text) if not any(char in text for char in "+/=") else None
+    if signature is None:
+        debug("Proxy signature not valid base64")
+    elif nonce:
+        for key in trusted:
+            if nkeys.verify(key, nonce, signature):
+                connect["proxy_key"] = key
+                return
+    connect["close_reason"] = errors.PROXY_NOT_TRUSTED
+    raise Refused("proxy is not trusted")
+
+
+def require_proxy(connect: Connect) -> None:
+    """Raises Refused unless the connection came through a trusted proxy."""
+    if not connect.get("proxy_key"):
+        connect["close_reason"] = errors.PROXY_REQUIRED
+        raise Refused("proxy connection required")
+
+
 def compare_passwords(stored: str, given: str) -> bool:
     """Compares in constant time; a stored bcrypt hash (slow, releases the GIL) is compared as one."""
     stored_bytes, given_bytes = _octets(stored), _octets(given)
@@ -514,6 +628,10 @@ def _type_allowed(user: User | NkeyUser, conn_type: str) -> bool:
 
 def _account_name(user: User | NkeyUser) -> str:
     return GLOBAL_ACCOUNT if user.account is None else user.account.name
+
+
+def _user_name(user: User | NkeyUser) -> str:
+    return getattr(user, "nkey", "") or getattr(user, "username", "")
 
 
 def _types_with_mapping(opts: Options) -> frozenset[str]:

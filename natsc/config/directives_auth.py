@@ -70,10 +70,6 @@ def authorization(last: Last, key: str, token: Token | None, value: Any, opts: O
     opts.authorization = auth.token
     opts.auth_timeout = auth.timeout
     opts.auth_callout = auth.callout
-    if auth.proxy_required:
-        report.refused.append("proxy_required")
-    if auth.callout is not None:
-        report.refused.append("auth_callout")
     if (auth.user or auth.password) and auth.token:
         raise Finding(token, "Cannot have a user/pass and token")
     names = names_in_use(opts)  # of users in accounts{}, if those came first
@@ -199,8 +195,6 @@ def parse_users(last: Last, block: Any, report: Report) -> tuple[list[NkeyUser],
                 nkey_user.allowed_connection_types = user.allowed_connection_types = types
             elif name == "proxy_required":
                 nkey_user.proxy_required = user.proxy_required = as_bool(value)
-                if value:
-                    report.refused.append("proxy_required")
             else:
                 report.unknown(token, key)
         if nkey_user.nkey:
@@ -249,6 +243,7 @@ def parse_auth_callout(last: Last, block: Any, report: Report) -> AuthCallout:
             callout.xkey = as_str(value)
             if not keys.is_public_key(value, keys.PREFIX_CURVE):
                 raise Finding(token, f"Expected callout xkey to be a valid public xkey, got {quote(value)}")
+            _check_xkey(token, callout.xkey)
         elif name == "allowed_accounts":
             callout.allowed_accounts += _names("allowed accounts", token, last, value)
         elif token is None or not token.used_variable:
@@ -406,6 +401,16 @@ def parse_simple_auth(last: Last, block: Any, report: Report) -> Authorization:
     return auth
 
 
+def _check_xkey(token: Token | None, key: str) -> None:
+    """What nats-server doesn't check: that callouts can be encrypted, and that not everybody could read them."""
+    from natsc.auth import xkeys
+
+    if not xkeys.available():
+        raise Finding(token, f"callout xkey needs PyNaCl, which isn't installed: pip install {xkeys.EXTRA!r}")
+    if xkeys.is_weak(key):
+        raise Finding(token, f"callout xkey {quote(key)} is of small order: anybody could read what is meant for it")
+
+
 @recovers
 def parse_proxies(last: Last, block: Any, report: Report) -> ProxiesConfig:
     token, fields = last.unwrap(block)
@@ -418,8 +423,6 @@ def parse_proxies(last: Last, block: Any, report: Report) -> ProxiesConfig:
             continue
         try:
             proxies.trusted = _parse_trusted(token, report) or []
-            if proxies.trusted:
-                report.refused.append("proxies")
         except Finding as finding:
             report.errors.append(finding)
     return proxies

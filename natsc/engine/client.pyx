@@ -21,7 +21,7 @@ from natsc.engine.buffer cimport out_reserve, pending_bytes
 from natsc.engine.close cimport (AUTHENTICATION_TIMEOUT, AUTHENTICATION_VIOLATION, MAX_CONTROL_LINE_EXCEEDED,
                                  MAX_PAYLOAD_EXCEEDED, PARSE_ERROR, PROTOCOL_VIOLATION, STALE_CONNECTION)
 from natsc.engine.deliver cimport deliver_msg, overflow, send_no_responders
-from natsc.engine.hooks cimport (CONNECT_PENDING, VIOLATION_PUBLISH, VIOLATION_REPLY, VIOLATION_SUBSCRIBE,
+from natsc.engine.hooks cimport (CONNECT_PENDING, CONNECT_REFUSED, VIOLATION_PUBLISH, VIOLATION_REPLY, VIOLATION_SUBSCRIBE,
                                  VIOLATION_TOKENS, hook_connect, hook_error, hook_first_op, hook_first_ping, hook_info,
                                  hook_trace, hook_trace_payload, hook_violation)
 from natsc.engine.msgtrace cimport (TRACE_MUTE, TRACE_SKIP, TRACED, asks_for_trace, trace_begin, trace_end, trace_mapped,
@@ -469,7 +469,11 @@ cdef const char* step(engine_t* e, client_t* c, const char* p, const char* end) 
     cdef int code
     cdef bint resumed = c.need != 0
     if c.slow & SLOW_AUTH and p[0] != 67 and p[0] != 99:
-        if not hook_first_op(e, c):
+        code = hook_first_op(e, c)
+        if code == CONNECT_PENDING:
+            c.suspended = True      # the operation comes again with what is behind it
+            return NULL
+        if code == CONNECT_REFUSED:
             close_client(e, c, AUTHENTICATION_VIOLATION)    # the hook has done so, unless it failed
             return NULL
     code = parse_op(p, end, c.max_control_line, &op)

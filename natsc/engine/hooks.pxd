@@ -11,14 +11,14 @@ cdef enum:
     VIOLATION_SUBSCRIBE = 2
     VIOLATION_TOKENS = 3
 
-# What on_connect answered.
+# What on_connect and on_first_op answered.
 cdef enum:
     CONNECT_REFUSED = 0
     CONNECT_ACCEPTED = 1
     CONNECT_PENDING = 2
 
 cdef int hook_connect(engine_t* e, client_t* c, const char* arg, Py_ssize_t n) noexcept with gil
-cdef bint hook_first_op(engine_t* e, client_t* c) noexcept with gil
+cdef int hook_first_op(engine_t* e, client_t* c) noexcept with gil
 cdef bint hook_info(engine_t* e, client_t* c, const char* arg, Py_ssize_t n) noexcept with gil
 cdef void hook_first_ping(engine_t* e, client_t* c) noexcept with gil
 cdef void hook_violation(engine_t* e, client_t* c, int which, const char* subject, Py_ssize_t n, const char* queue,

@@ -20,8 +20,8 @@ cdef int hook_connect(engine_t* e, client_t* c, const char* arg, Py_ssize_t n) n
     return (<object>e.hooks).on_connect(<object>c.handle, as_bytes(arg, n))
 
 
-cdef bint hook_first_op(engine_t* e, client_t* c) noexcept with gil:
-    """Something other than CONNECT came first although authentication is required. Returns whether it may go on."""
+cdef int hook_first_op(engine_t* e, client_t* c) noexcept with gil:
+    """Something other than CONNECT came first although authentication is required. Returns what hook_connect does."""
     return (<object>e.hooks).on_first_op(<object>c.handle)
 
 

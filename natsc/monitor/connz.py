@@ -189,6 +189,9 @@ def _entry(server: Any, conn: Any, now: int, options: ConnzOptions) -> dict[str,
         _add_subscriptions(entry, conn, options.subs_detail, bool(stop))
     if options.auth:
         _add_jwt(entry, server, conn)
+    proxy = snapshot.proxy_key(conn)
+    if proxy:
+        entry["proxy"] = {"key": proxy}
     return entry
 
 

@@ -223,6 +223,11 @@ def authorized_user(conn: Any) -> str:
     return name or ""
 
 
+def proxy_key(conn: Any) -> str:
+    """The trusted proxy that a connection came through, "" where it came through none."""
+    return (conn.opts or {}).get("proxy_key", "")  # type: ignore[no-any-return]
+
+
 def jwt_user(conn: Any) -> Any | None:
     """natsc.auth.operator.JWTUser of a connection that came with a JWT."""
     grant = getattr(conn, "grant", None)

@@ -176,7 +176,7 @@ def _add_tail(server: Any, body: dict[str, Any]) -> None:
     """The trusted proxies and the day that the server's certificate ends, where there are any."""
     proxies = getattr(server.options, "proxies", None)
     if proxies is not None:
-        trusted = [{"key": proxy.key} for proxy in getattr(proxies, "trusted", None) or ()]
+        trusted = [{"key": key} for key in getattr(proxies, "trusted", None) or ()]
         body["proxies"] = {"trusted": trusted} if trusted else {}
     expiry = snapshot.certificate_expiry(server)
     if expiry:

@@ -459,6 +459,25 @@ class TLSLayer:
             chain = [certificate.public_bytes(_ENCODING_DER) for certificate in found or ()]
         return [own, *chain[1:]]
 
+    def verified_chain(self) -> list[bytes]:
+        """The DER of the peer's certificate and of those that vouch for it, up to a trusted one; empty without one.
+
+        Of a resumed session it is the peer's own alone, which was verified when the session began.
+        """
+        import ssl
+
+        connection = self._object
+        if connection.context.verify_mode == ssl.CERT_NONE:
+            return []
+        # Public since Python 3.13; before, a method of the object behind.
+        public = getattr(connection, "get_verified_chain", None)
+        if public is not None:
+            chain = list(public())
+        else:
+            found = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined]
+            chain = [certificate.public_bytes(_ENCODING_DER) for certificate in found or ()]
+        return chain or self.peer_certs()[:1]
+
     def require_pinned(self, pinned: set[str], debug: Callable[[str], None]) -> None:
         """Raises TLSError unless the peer's key is in `pinned` (hexadecimal SHA-256 of its SubjectPublicKeyInfo)."""
         from hashlib import sha256

@@ -13,6 +13,7 @@ from collections import deque
 from threading import Thread
 
 from natsc import errors
+from natsc.server.handshake import PENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc._core import Client
-    from natsc.auth.users import Grant
+    from natsc.auth.users import Delegated, Grant
     from natsc.clock import Timer
     from natsc.server.server import Server
 
@@ -36,7 +37,7 @@ class AuthThreads:
         self._running = 0
         self._closed = False
 
-    def submit(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
+    def submit(self, client: Client, then: Callable[[Client, Grant | Delegated | None], int]) -> None:
         """Authenticates a client by what it sent, and calls then(client, grant) unless it has gone meanwhile."""
         job = _Comparison(self._server, client, then)
         if self._running < THREADS:
@@ -98,8 +99,8 @@ class AuthThreads:
             server.log.warn(text)
         if job.failure is not None:
             server.log_client(client, "error", f"authentication failed: {type(job.failure).__name__}: {job.failure}")
-        job.then(client, job.grant)
-        client.conn.resume()
+        if job.then(client, job.grant) != PENDING:
+            client.conn.resume()
 
 
 class _Comparison:
@@ -107,7 +108,7 @@ class _Comparison:
 
     __slots__ = ("auth", "client", "connect", "debug", "failure", "grant", "server", "then", "timer", "warnings")
 
-    def __init__(self, server: Server, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
+    def __init__(self, server: Server, client: Client, then: Callable[[Client, Grant | Delegated | None], int]) -> None:
         self.server = server
         self.client = client
         self.then = then
@@ -119,7 +120,7 @@ class _Comparison:
         self.debug: list[str] = []
         self.warnings: list[str] = []
         self.failure: Exception | None = None
-        self.grant: Grant | None = None
+        self.grant: Grant | Delegated | None = None
 
     def run(self) -> None:
         """On a thread. Whatever goes wrong refuses."""

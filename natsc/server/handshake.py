@@ -7,7 +7,7 @@ connection, and a second CONNECT changes only what it names.
 from __future__ import annotations
 
 from natsc import errors
-from natsc.auth.users import AUTHENTICATION_ERROR, failure_text, log_label, raw_user
+from natsc.auth.users import AUTHENTICATION_ERROR, Delegated, failure_text, log_label, raw_user
 from natsc.config.gotext import quote
 from natsc.server.info import connection_type
 
@@ -149,7 +149,7 @@ class Handshake:
         client.set_connect(*said.flags, said.headers and not server.options.no_header_support)
         if again:
             client.drop_subscriptions()
-        if not auth.auth_required and not said.wants_account:
+        if not auth.auth_required and not said.wants_account and not auth.trusted_proxies:
             client.opts = opts
             return self._accept(client, opts)
         client.opts = opts = dict(opts)  # authentication writes into it
@@ -157,10 +157,10 @@ class Handshake:
             return PENDING
         tls = client.conn.tls if client.conn is not None else None
         if auth.needs_thread(opts, tls=tls, conn_type=connection_type(client)):
-            server.authenticate_in_thread(client, self._finish)
+            server.authenticate_in_thread(client, self._decided)
             return PENDING
-        grant = server.authenticate(client, auth, debug=server.client_debug(client), warn=server.log.warn)
-        return self._finish(client, grant)
+        verdict = server.authenticate(client, auth, debug=server.client_debug(client), warn=server.log.warn)
+        return self._decided(client, verdict)
 
     def _knows_account(self, client: Client, opts: dict[str, Any]) -> bool:
         """Whether the account of a user JWT is known. If not, the client waits until it has been asked for."""
@@ -175,8 +175,9 @@ class Handshake:
             return
         server = self.server
         debug = server.client_debug(client)
-        self._finish(client, server.authenticate(client, server.auth, debug=debug, warn=server.log.warn))
-        client.conn.resume()
+        verdict = server.authenticate(client, server.auth, debug=debug, warn=server.log.warn)
+        if self._decided(client, verdict) != PENDING:
+            client.conn.resume()
 
     def _read_connect(self, client: Client, arg: bytes) -> Connect:
         """What CONNECT says, over what was said before and the defaults. Raises BadConnect.
@@ -195,6 +196,27 @@ class Handshake:
                     self._seen.clear()
                 self._seen[arg] = said
         return said
+
+    def _decided(self, client: Client, verdict: Grant | Delegated | None) -> int:
+        """What follows from the server's own verdict on a CONNECT."""
+        if isinstance(verdict, Delegated):
+            return self._delegate(client, verdict, self._finish)
+        return self._finish(client, verdict)
+
+    def _delegate(self, client: Client, delegated: Delegated, then: Callable[[Client, Grant | None], object]) -> int:
+        """Has a callout decide; the client is in its own account meanwhile, if that has room."""
+        server = self.server
+        if client.closing:
+            return REFUSED
+        account = server.account(delegated.own)
+        if account is not client.account and not client.connected:
+            if account.at_connection_limit:
+                return self._refuse_surplus(client)
+            client.join(account)
+            client.grant = delegated.grant  # for monitoring alone: it gets nothing yet
+        assert server.callouts is not None
+        server.callouts.ask(client, delegated, then)
+        return PENDING
 
     def _finish(self, client: Client, grant: Grant | None) -> int:
         """The rest of CONNECT, once it is known who the client is."""
@@ -232,9 +254,7 @@ class Handshake:
         server = self.server
         account = server.account(grant.account_name)
         if account is not client.account and account.at_connection_limit:
-            self.server.log_limit(client, errors.TOO_MANY_ACCOUNT_CONNECTIONS)
-            client.send_err(errors.TOO_MANY_ACCOUNT_CONNECTIONS)
-            client.close(errors.MAX_ACCOUNT_CONNECTIONS_EXCEEDED)
+            self._refuse_surplus(client)
             return False
         client.join(account)
         if client.grant is not None and client.grant.timer is not None:
@@ -250,12 +270,19 @@ class Handshake:
         server.expire_later(client, grant)
         return not client.closing
 
+    def _refuse_surplus(self, client: Client) -> int:
+        """Its account is full."""
+        self.server.log_limit(client, errors.TOO_MANY_ACCOUNT_CONNECTIONS)
+        client.send_err(errors.TOO_MANY_ACCOUNT_CONNECTIONS)
+        client.close(errors.MAX_ACCOUNT_CONNECTIONS_EXCEEDED)
+        return REFUSED
+
     def refuse(self, client: Client) -> int:
         """Authorization Violation."""
         connect = client.opts or {}
         self.server.log_client(client, "error", failure_text(connect) if raw_user(connect) else AUTHENTICATION_ERROR)
         client.send_err(errors.AUTHORIZATION_VIOLATION)
-        client.close(errors.AUTHENTICATION_VIOLATION)
+        client.close(connect.get("close_reason", errors.AUTHENTICATION_VIOLATION))
         return REFUSED
 
     def label(self, client: Client) -> str:
@@ -275,20 +302,29 @@ class Handshake:
         client.label = label
         return label
 
-    def on_first_op(self, client: Client) -> bool:
+    def on_first_op(self, client: Client) -> int:
         """Something before CONNECT although it is required: fine for a no_auth_user, a violation otherwise."""
         server = self.server
         auth = server.auth_of(client)
-        if auth.admits_without_connect(connection_type(client)):
-            client.opts = dict(client.opts or DEFAULTS)
-            grant = server.authenticate(client, auth)
-            if grant is not None:
-                if not self.admit(client, grant):
-                    return False
-                client.accept()
-                return True
-        self.refuse(client)
-        return False
+        if not auth.admits_without_connect(connection_type(client)):
+            return self.refuse(client)
+        client.opts = dict(client.opts or DEFAULTS)
+        verdict = server.authenticate(client, auth)
+        if isinstance(verdict, Delegated):
+            client.begin_connect()  # its time is the callout's from here
+            return self._delegate(client, verdict, self._let_in)
+        return self._let_in(client, verdict)
+
+    def _let_in(self, client: Client, grant: Grant | None) -> int:
+        """The end of a login without CONNECT."""
+        if client.closing:
+            return REFUSED
+        if grant is None:
+            return self.refuse(client)
+        if not self.admit(client, grant):
+            return REFUSED
+        client.accept()
+        return ACCEPTED
 
     def on_info(self, client: Client, arg: bytes) -> bool:
         """INFO from a client says nothing, but has to be JSON."""

@@ -19,6 +19,7 @@ had.
 from __future__ import annotations
 
 from natsc import errors
+from natsc.auth.users import Delegated
 from natsc.config import ConfigError, set_baseline_options, validate_options
 from natsc.config.gotext import format_duration
 from natsc.server.handshake import DEFAULTS
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from natsc.auth.operator import OperatorAuthenticator
     from natsc.auth.users import AuthDiff, Authenticator, Grant
     from natsc.config.options import Options
+    from natsc.server.callouts import Callouts
     from natsc.server.log_sinks import Sink
     from natsc.server.server import Server
 
@@ -89,6 +91,8 @@ def reload(server: Server, new: Options, *, everyone: bool = True) -> None:
     server.configure(context)
     server.reload_jetstream()
     _reauthorize(server, auth, everyone)
+    if server.callouts is not None:
+        server.callouts.check()
     server.refresh_info()
     _apply_limits(server, everyone)
     server.engine.end_turn()
@@ -233,11 +237,18 @@ def _reauthorize(server: Server, auth: Authenticator | OperatorAuthenticator, ev
     diff = before.differs(auth)
     changed = bool(diff.users or diff.everyone)
     server.auth = auth
+    distrusted = set(before.trusted_proxies).difference(auth.trusted_proxies)
     slow = []
     for client in server.engine.clients():
         if client.closing or _is_opening(client):
             continue
         connect = client.opts or {}
+        if connect.get("proxy_key") in distrusted:
+            client.opts = {**connect, "close_reason": errors.PROXY_NOT_TRUSTED}
+            server.hooks.refuse(client)
+            continue
+        if server.callouts is not None and _is_decided_elsewhere(server.callouts, client, server.claims is not None):
+            continue
         concerned = changed and _concerns(diff, server, client)
         if client.connected:
             if (everyone or concerned) and auth.has_moved(connect, client.account.name):
@@ -252,7 +263,7 @@ def _reauthorize(server: Server, auth: Authenticator | OperatorAuthenticator, ev
         if auth.needs_thread(client.opts, tls=client.conn.tls, conn_type=connection_type(client)):
             slow.append(client)
         else:
-            _settle(server, client, server.authenticate(client, auth, debug=server.client_debug(client)))
+            _judge(server, client, server.authenticate(client, auth, debug=server.client_debug(client)))
     if slow:
         server.loop.create_task(_compare_in_thread(server, slow))
 
@@ -260,6 +271,12 @@ def _reauthorize(server: Server, auth: Authenticator | OperatorAuthenticator, ev
 def _is_opening(client: Client) -> bool:
     """Whether something comes before the protocol still: a PROXY header, a TLS handshake."""
     return client.conn.stage is not None and client.conn.tls is None
+
+
+def _is_decided_elsewhere(callouts: Callouts, client: Client, by_jwt: bool) -> bool:
+    """Whether a service is deciding, or has decided, and nothing changes that. by_jwt: the server is in operator mode,
+    where what a connection may depends on JWTs alone, and these are looked after."""
+    return client in callouts or (by_jwt and client.grant is not None and client.grant.delegated)
 
 
 def _concerns(diff: AuthDiff, server: Server, client: Client) -> bool:
@@ -272,13 +289,22 @@ async def _compare_in_thread(server: Server, clients: list[Client]) -> None:
     for client in clients:
         while not client.closing:
             auth = server.auth
-            grant = await server.loop.run_in_executor(None, server.authenticate, client, auth)
+            verdict = await server.loop.run_in_executor(None, server.authenticate, client, auth)
             if auth is not server.auth:
                 continue  # reloaded again meanwhile
             if not client.closing:
-                _settle(server, client, grant)
+                _judge(server, client, verdict)
                 server.engine.end_turn()
             break
+
+
+def _judge(server: Server, client: Client, verdict: Grant | Delegated | None) -> None:
+    """What follows from the server's own verdict: a callout may decide again, and takes its time."""
+    if not isinstance(verdict, Delegated):
+        _settle(server, client, verdict)
+    elif client.connected:  # others say in their own time who they are
+        assert server.callouts is not None
+        server.callouts.ask(client, verdict, lambda client, grant: _settle(server, client, grant))
 
 
 def _settle(server: Server, client: Client, grant: Grant | None) -> None:

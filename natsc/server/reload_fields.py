@@ -6,7 +6,7 @@ a reload logs what it changed.
 
 from __future__ import annotations
 
-from natsc.config.gotext import GoError, format_duration, format_float
+from natsc.config.gotext import GoError, format_duration, format_float, quote
 from natsc.config.options import SYSTEM_ACCOUNT, Account, Options, Struct
 from natsc.server.advertise import parse_host_port
 
@@ -233,6 +233,16 @@ def _resolver(old: Options, new: Options) -> list[str]:
     return ["Reloaded: accounts"]
 
 
+def _proxies(old: Options, new: Options) -> list[str]:
+    before, after = (opts.proxies.trusted if opts.proxies is not None else [] for opts in (old, new))
+    lines = []
+    for what, these, others in (("removed", before, after), ("added", after, before)):
+        keys = [quote(key) for key in these if key not in others]
+        if keys:
+            lines.append(f"Reloaded: proxies trusted keys [{' '.join(keys)}] were {what}")
+    return lines
+
+
 def _accepted(_: Options, __: Options) -> list[str]:
     """Of no effect while the server runs."""
     return []
@@ -366,11 +376,12 @@ FIELDS: tuple[tuple[str, str, Rule], ...] = (
     ("feature_flags", "FeatureFlags", None),
     ("ocsp_config", "OCSPConfig", "Reloaded: OCSP"),
     ("ocsp_cache_config", "OCSPCacheConfig", "Reloaded OCSP peer cache"),
+    ("proxies", "Proxies", _proxies),
 )  # fmt: skip
 
 # What is no setting of a running server, or belongs to a field above.
 NOT_COMPARED = frozenset((
     "auth_block_defined", "check_config", "config_digest", "disable_short_first_ping", "in_cmdline", "in_config",
-    "max_mem_set", "max_store_set", "no_log", "no_sigs", "operator_jwt", "proxies", "refused",
+    "max_mem_set", "max_store_set", "no_log", "no_sigs", "operator_jwt", "refused",
     "resolver_pinned_accounts", "resolver_preloads", "sync_set", "unsupported", "warnings",
 ))  # fmt: skip

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from natsc._core import Client
     from natsc.auth.claims import ClaimAccount
     from natsc.auth.operator import OperatorAuthenticator
-    from natsc.auth.users import Grant
+    from natsc.auth.users import Delegated, Grant
     from natsc.clock import Timer
     from natsc.config.options import Account as ConfiguredAccount
     from natsc.config.options import Options
     from natsc.config.options import Permissions as ConfiguredPermissions
     from natsc.engine.account import Account
     from natsc.server.auth_threads import AuthThreads
+    from natsc.server.callouts import Callouts
     from natsc.server.claims import ClaimAccounts
     from natsc.server.log import Log
     from natsc.server.system import System
@@ -65,9 +66,9 @@ class Server:
         self.engine = Engine(self.hooks, seed=int.from_bytes(os.urandom(7), "little") if seed is None else seed)
         self.engine.release = self._on_closed
         self.clock = Clock(self.engine, loop)
-        self.server_id = random_public_key(PREFIX_SERVER)
+        self.callouts: Callouts | None = None  # where authentication may be delegated
+        self.server_id, self.xkey = self._make_keys(opts)
         self.server_name = opts.server_name or self.server_id
-        self.xkey = random_public_key(PREFIX_CURVE)
         self.start_ns = self.config_load_ns = self.clock.wall_ns()
         self.closed: deque[Client] = deque(maxlen=max(opts.max_closed_clients, 0))
         self.total_connections = 0
@@ -103,6 +104,16 @@ class Server:
         self.configure()
 
     # Configuration
+
+    def _make_keys(self, opts: Options) -> tuple[str, str]:
+        """Public keys by which others know the server. Only callouts need it to have the private ones."""
+        if not (opts.auth_callout or opts.trusted_operators or opts.trusted_keys):
+            return random_public_key(PREFIX_SERVER), random_public_key(PREFIX_CURVE)
+        from natsc.server.callouts import Callouts, Identity
+
+        identity = Identity()
+        self.callouts = Callouts(self, identity)
+        return identity.signer.public_key, identity.curve.public_key
 
     def _make_claims(self, opts: Options) -> ClaimAccounts | None:
         if not (opts.trusted_operators or opts.trusted_keys):
@@ -151,6 +162,15 @@ class Server:
         """All accounts with settings, by whoever made them, in the form of the configuration."""
         claimed = [account.options for account in self.claims.accounts.values()] if self.claims is not None else []
         return [*self.options.accounts, *claimed]
+
+    def configured_account(self, name: str) -> ConfiguredAccount | None:
+        """One of them; None: there is no account of that name."""
+        if name not in self._accounts:
+            return None
+        from natsc.config.options import Account
+
+        found: ConfiguredAccount = self.account(name).options or Account(name)
+        return found
 
     def configure(self, tls_context: Any = None) -> None:
         """Takes over the options into the engine; at start and, with the context made before, after a reload."""
@@ -321,6 +341,8 @@ class Server:
                 process.write_pid_file(opts.pid_file)
             except process.FileError as error:
                 raise StartError(f"Could not write pidfile: {error}") from None
+        if self.callouts is not None:
+            self.callouts.check()
         await self._start_claims()
         if self.system_account_name:
             from natsc.server.system import System
@@ -519,6 +541,8 @@ class Server:
             self.monitor.close()
         if self._auth_threads is not None:
             self._auth_threads.close()
+        if self.callouts is not None:
+            self.callouts.close()
         if self.claims is not None:
             self.claims.close()
         self._remove_ports_file(self.options.ports_file_dir)
@@ -580,10 +604,10 @@ class Server:
 
     def authenticate(
         self, client: Client, auth: Any, connect: dict[str, Any] | None = None, **sinks: Callable[[str], None]
-    ) -> Grant | None:
+    ) -> Grant | Delegated | None:
         """What auth grants to a client for its CONNECT (or for another one); sinks: debug and warn."""
         conn = client.conn
-        grant: Grant | None = auth.authenticate(
+        grant: Grant | Delegated | None = auth.authenticate(
             (client.opts or {}) if connect is None else connect,
             tls=conn.tls if conn is not None else None,
             conn_type=info.connection_type(client),
@@ -594,7 +618,7 @@ class Server:
         )
         return grant
 
-    def authenticate_in_thread(self, client: Client, then: Callable[[Client, Grant | None], object]) -> None:
+    def authenticate_in_thread(self, client: Client, then: Callable[[Client, Grant | Delegated | None], int]) -> None:
         """Compares a bcrypt hash off the loop; the client's input waits."""
         if self._auth_threads is None:
             from natsc.server.auth_threads import AuthThreads
@@ -640,6 +664,8 @@ class Server:
 
     def _on_closed(self, client: Client) -> None:
         self.closed.append(client)
+        if self.callouts is not None:
+            self.callouts.forget(client)
         if self.system is not None:
             self.system.disconnected(client)
         if client.grant is not None and client.grant.timer is not None:

@@ -5,6 +5,8 @@ What answers (system_answers.py) and what composes events (system_events.py) is 
 
 from __future__ import annotations
 
+from natsc.errors import REFUSALS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -94,8 +96,8 @@ class System:
             self.server.loop.call_soon(self._tell_of, "connected", client)
 
     def disconnected(self, client: Client) -> None:
-        """A client has gone."""
-        if self.account.num_clients:
+        """A client has gone. Of refusals others may want to hear, too."""
+        if self.account.num_clients or client.close_reason in REFUSALS:
             self.server.loop.call_soon(self._tell_of, "disconnected", client)
 
     def _tell_of(self, what: str, client: Client) -> None:

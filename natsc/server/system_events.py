@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from natsc import errors
+from natsc.monitor import snapshot
 from natsc.monitor.gojson import timestamp
 from natsc.server.services import client_info
 from natsc.server.system_answers import about, account_statistics, encode
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from natsc.server.system import System
 
 
+_ACCOUNT_ERROR = b"$SYS.ACCOUNT.CLIENT.AUTH.ERR"
+
+
 def connected(system: System, client: Client) -> None:
     """A client has come into its account."""
     name = client.account.name
@@ -25,13 +31,22 @@ def connected(system: System, client: Client) -> None:
 def disconnected(system: System, client: Client) -> None:
     """A client has gone; one that wasn't let in is told twice, as nats-server does."""
     name = client.account.name
-    if client.close_reason == errors.AUTHENTICATION_VIOLATION:
+    if client.close_reason in errors.REFUSALS:
         system.tell(f"$SYS.SERVER.{system.server.server_id}.CLIENT.AUTH.ERR", _disconnect, client)
-        if client.account is not system.server.global_account:
-            system.tell("$SYS.ACCOUNT.CLIENT.AUTH.ERR", _disconnect, client)
+        _tell_account(system, client)
     elif client.connected:
         _tell_statistics(system, client.account)
     system.tell(f"$SYS.ACCOUNT.{name}.DISCONNECT", _disconnect, client)
+
+
+def _tell_account(system: System, client: Client) -> None:
+    """Tells those of the account that a client wanted into, or whose callout has refused it, and why."""
+    name, reason = (client.opts or {}).get("auth_error", (client.account.name, client.reason))
+    engine, account = system.server.engine, system.server.account(name)
+    if engine.match(account, _ACCOUNT_ERROR):
+        body = json.loads(_disconnect(system, client))
+        body["client"]["acc"] = name
+        engine.publish(account, _ACCOUNT_ERROR, encode({**body, "reason": reason}))
 
 
 def _tell_statistics(system: System, account: Any) -> None:
@@ -53,7 +68,12 @@ def _client(system: System, client: Client, stopped: bool) -> dict[str, Any]:
     tail: dict[str, Any] = {name: shown.pop(name) for name in ("kind", "client_type") if name in shown}
     if stopped:
         shown["stop"] = timestamp(system.server.clock.wall_ns())
-    shown["name_tag"] = client.account.name
+    user = snapshot.jwt_user(client)
+    if user is not None:
+        shown["issuer_key"] = user.signing_key or client.account.name
+    shown["name_tag"] = snapshot.account_tag(system.server, client.account.name)
+    if user is not None and user.tags:
+        shown["tags"] = user.tags
     return {**shown, **tail}
 
 

@@ -179,7 +179,7 @@ class World:
         client.close(errors.AUTHENTICATION_VIOLATION)
         return REFUSED
 
-    def on_first_op(self, client: Client) -> bool:
+    def on_first_op(self, client: Client) -> int:
         return bool(self._refuse(client))
 
     def on_info(self, client: Client, arg: bytes) -> bool:

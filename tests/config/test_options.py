@@ -151,10 +151,6 @@ def test_what_natsc_lacks_is_named(text: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        (f"authorization {{auth_callout {{issuer: {ISSUER}, auth_users: [a]}}}}", "auth_callout"),
-        ("authorization {proxy_required: true}", "proxy_required"),
-        ("authorization {users: [{user: a, proxy_required: true}]}", "proxy_required"),
-        (f"proxies {{trusted: [{{key: {NKEY}}}]}}", "proxies"),
         ("ocsp: true", "ocsp"),
         ("ocsp {mode: must}", "ocsp"),
         ("tls {ocsp_peer: true}", "ocsp_peer"),

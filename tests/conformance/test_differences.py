@@ -11,7 +11,7 @@ import ssl
 
 from cryptography import x509
 
-from tests.jwts import Key, account_jwt, user_jwt
+from tests.jwts import account_jwt, user_jwt
 
 from .test_jwt import ACCOUNT, OPERATOR, OPERATOR_JWT, SYSTEM, USER
 from .test_jwt import config as jwt_config
@@ -212,13 +212,3 @@ class TestTokens:
             assert wire.eof() == [b"-ERR 'User Authentication Revoked'"]
         else:
             assert wire.flush() == []
-
-    def test_accounts_with_a_callout(self, start, server_kind, dial):
-        """natsc lets in nobody but the callout's own users; nats-server asks the callout, and refuses without one."""
-        account = account_jwt(ACCOUNT, OPERATOR, authorization={"auth_users": [str(Key("U", "callout"))]})
-        server = start(jwt_config(account) + "debug: true\n")
-        wire = dial(server)
-        wire.connect(jwt=user_jwt(USER, ACCOUNT), sig=USER.sign(wire.info["nonce"]))
-        assert wire.eof() == [b"-ERR 'Authorization Violation'"]
-        if server_kind == "natsc":
-            server.wait_log("delegates authentication to a callout, which natsc doesn't have")

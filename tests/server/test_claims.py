@@ -200,16 +200,9 @@ class TestAccounts:
         assert (options.jetstream.max_store, options.jetstream.max_memory) == (1000, -1)
         assert options in made.server.configured_accounts()
 
-    def test_what_its_users_are_not_to_be_asked_about(self, bench: Any) -> None:
-        callout = Key("U", "callout")
-        made = bench(config(account_jwt(ACCOUNT, OPERATOR, authorization={"auth_users": [str(callout)]})))
-        assert login(made, user_jwt(USER, ACCOUNT)).reason == "Authentication Failure"
-        assert login(made, user_jwt(callout, ACCOUNT), callout).reason == ""
-
-    @pytest.mark.parametrize("nats", [{"proxy_required": True}])
-    def test_what_cannot_be_enforced_refuses(self, bench: Any, nats: dict[str, Any]) -> None:
+    def test_who_comes_through_no_proxy(self, bench: Any) -> None:
         made = bench(config())
-        assert login(made, user_jwt(USER, ACCOUNT, **nats)).reason == "Authentication Failure"
+        assert login(made, user_jwt(USER, ACCOUNT, proxy_required=True)).reason == "Proxy Required"
 
     def test_default_permissions_that_are_none(self, bench: Any) -> None:
         made = bench(config(account_jwt(ACCOUNT, OPERATOR, default_permissions={"pub": {"deny": ["a.>.b"]}})))

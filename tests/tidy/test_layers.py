@@ -68,7 +68,11 @@ ROWS = (
     ("natsc.jetstream.consumer_push",),
     ("natsc.jetstream.consumer",),
     ("natsc.jetstream.transfer",),
-    ("natsc.clock", "natsc.config.* natsc.auth.jwt natsc.auth.nkeys natsc.gourl natsc.goflag natsc.flags natsc.usage"),
+    (
+        "natsc.clock",
+        "natsc.config.* natsc.auth.jwt natsc.auth.nkeys natsc.auth.xkeys "
+        "natsc.gourl natsc.goflag natsc.flags natsc.usage",
+    ),
     ("natsc.auth.*", "natsc.jetstream.*"),
     ("natsc.net.*",),
     ("natsc.monitor.*",),
