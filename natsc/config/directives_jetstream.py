@@ -37,6 +37,7 @@ _COUNTS = {
 }
 _LIMITS = {
     "max_ack_pending": "max_ack_pending", "max_ha_assets": "max_ha_assets", "max_request_batch": "max_request_batch",
+    "default_max_consumers": "default_max_consumers",
 }  # fmt: skip
 _BATCH_LIMITS = {
     "max_inflight_per_stream": "max_batch_inflight_per_stream", "max_inflight_total": "max_batch_inflight_total",

@@ -522,6 +522,7 @@ class JSLimitOpts(Struct):
     max_batch_inflight_total: int
     max_batch_size: int
     max_batch_timeout: int
+    default_max_consumers: int  # of a stream, where neither it nor its account has a limit; -1: unlimited
     __slots__ = tuple(__annotations__)
 
 
@@ -782,3 +783,4 @@ def _jetstream_baseline(opts: Options) -> None:
         opts.jetstream_info_queue_limit = opts.jetstream_request_queue_limit
     if opts.jetstream_concurrent_ios <= 0:
         opts.jetstream_concurrent_ios = 4096
+    opts.jetstream_limits.default_max_consumers = opts.jetstream_limits.default_max_consumers or 1000

@@ -305,7 +305,8 @@ def create_or_update(stream: Stream, config: ConsumerConfig, action: str, backen
         return _change(stream, existing, config, action, backend)
     if action == ACTION_UPDATE:
         raise ApiError(errors.CONSUMER_DOES_NOT_EXIST)
-    _check_room(stream, account)
+    if not config.direct and not config.sourcing:
+        _check_room(stream, account, backend.server_limits.max_consumers)
     if stream.config.retention == WORK_QUEUE and not config.direct and not config.sourcing:
         _check_work_queue(stream, config)
     if size_of(config.durable_name) > NAME_MAX:
@@ -379,10 +380,13 @@ def change_error(old: ConsumerConfig, new: ConsumerConfig, backend: Backend) -> 
     return None
 
 
-def _check_room(stream: Stream, account: AccountLimits) -> None:
+def _check_room(stream: Stream, account: AccountLimits, default: int) -> None:
+    """default: the server's limit, where stream and account have none."""
     limit = stream.config.max_consumers
     if limit <= 0 or 0 < account.max_consumers < limit:
         limit = account.max_consumers
+    if limit <= 0:
+        limit = default
     if 0 < limit <= _num_limitable(stream):
         raise ApiError(errors.MAXIMUM_CONSUMERS_LIMIT)
 

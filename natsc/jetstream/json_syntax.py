@@ -55,6 +55,17 @@ def skip_value(data: bytes, at: int) -> int:
             return at
 
 
+def fault_of(data: bytes) -> str:
+    """What is wrong with a text that should be one value, empty for nothing."""
+    try:
+        at = skip_blanks(data, skip_value(data, skip_blanks(data, 0)))
+        if at < len(data):
+            raise unexpected(data, at, "after top-level value")
+    except SyntaxFault as fault:
+        return fault.text
+    return ""
+
+
 def _scalar_or_open(data: bytes, at: int, closers: list[int]) -> int:
     """Past one scalar, one empty container, or everything up to the first scalar inside of containers."""
     while True:

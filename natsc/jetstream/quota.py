@@ -53,7 +53,7 @@ class AccountLimits:
 class ServerLimits:
     """What the server's own configuration limits; 0 means no limit. `duplicates` in ns, sizes in bytes."""
 
-    __slots__ = ("duplicates", "max_ack_pending", "max_batch", "max_memory", "max_storage")
+    __slots__ = ("duplicates", "max_ack_pending", "max_batch", "max_consumers", "max_memory", "max_storage")
 
     def __init__(
         self,
@@ -62,9 +62,11 @@ class ServerLimits:
         max_ack_pending: int = 0,
         max_batch: int = 0,
         duplicates: int = 0,
+        max_consumers: int = 0,
     ) -> None:
         self.max_memory = max_memory
         self.max_storage = max_storage
         self.max_ack_pending = max_ack_pending
         self.max_batch = max_batch
         self.duplicates = duplicates
+        self.max_consumers = max_consumers  # of a stream, where neither it nor its account has a limit

@@ -67,8 +67,9 @@ class JetStream:
         self.space = Usage(self.max_memory, self.max_storage)
         limits = opts.jetstream_limits
         self.limits = ServerLimits(
-            self.max_memory, self.max_storage, limits.max_ack_pending, limits.max_request_batch, limits.duplicates
-        )
+            self.max_memory, self.max_storage, limits.max_ack_pending, limits.max_request_batch, limits.duplicates,
+            limits.default_max_consumers,
+        )  # fmt: skip
         self.accounts: dict[str, AccountJetStream] = {}
         self.ended = False
         self.broken: list[str] = []  # streams that couldn't be opened: 'account > stream'
@@ -403,6 +404,7 @@ class JetStream:
             found["sync_always"] = True
         if self.domain:
             found["domain"] = self.domain
+        found["compress_ok"] = True  # of what servers of a cluster say to each other
         if self.strict:
             found["strict"] = True
         return found

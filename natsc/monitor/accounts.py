@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from natsc.monitor import snapshot
 from natsc.monitor.gojson import indented, stream, timestamp
+from natsc.monitor.links import links
 from natsc.monitor.params import BadRequest, decode_bool
 
 TYPE_CHECKING = False
@@ -45,10 +46,11 @@ def _detail(server: Any, account: Any, is_system: bool) -> dict[str, Any]:
     body.update(
         expired=claimed is not None and claimed.expired,
         complete=True,
-        jetstream_enabled=False,
+        jetstream_enabled=snapshot.has_jetstream(server, account.name),
         leafnode_connections=0,
         client_connections=account.num_clients,
         subscriptions=account.num_subs,
+        **links(server, account.name),
     )
     if claimed is not None:
         _add_claims(body, claimed)

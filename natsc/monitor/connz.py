@@ -29,6 +29,7 @@ class ConnzOptions:
         "account",
         "auth",
         "cid",
+        "filter_subject",
         "limit",
         "mqtt_client",
         "offset",
@@ -55,6 +56,7 @@ class ConnzOptions:
         self.user = query.get("user", "")
         self.account = query.get("acc", "")
         self.mqtt_client = query.get("mqtt_client", "")
+        self.filter_subject = ""  # only a message's options have it
 
     def check(self) -> None:
         """Refuses what contradicts itself. Raises BadRequest."""
@@ -64,13 +66,21 @@ class ConnzOptions:
             raise BadRequest(f"sort by {self.sort} only valid on closed connections")
         if self.cid > 0:
             self.limit = 1
+        if self.filter_subject == ">":
+            self.filter_subject = ""
+        if self.filter_subject and not self.account:
+            raise BadRequest("filter by subject only valid with account filtering")
 
 
 def connz(server: Any, query: Query) -> Response:
-    """Raises BadRequest. A request whose query can't be decoded isn't counted; an unknown account has no list at
-    all."""
+    """Raises BadRequest. A request whose query can't be decoded isn't counted."""
     options = ConnzOptions(query)
     snapshot.count_request(server, "/connz")
+    return respond(server, options)
+
+
+def respond(server: Any, options: ConnzOptions) -> Response:
+    """Raises BadRequest. An unknown account has no list at all."""
     options.check()
     if options.account and snapshot.account(server, options.account) is None:
         head = _head("", snapshot.now_ns(server), 0, 0, options)
@@ -102,6 +112,13 @@ def _head(server_id: str, now: int, count: int, total: int, options: ConnzOption
     }
 
 
+def _listens(conn: Any, subject: str) -> bool:
+    """Whether a connection has a subscription that a message to the subject, or one of its subjects, would meet."""
+    from natsc.config.subject_mapping import collide
+
+    return any(collide(subject, _text(sub[0])) for sub in snapshot.subscriptions(conn))
+
+
 def _candidates(server: Any, options: ConnzOptions) -> tuple[list[Any], list[Any]]:
     """Open and closed connections in the wanted state and account: what `total` counts."""
     opened = snapshot.connections(server) if options.state != "closed" else []
@@ -126,6 +143,8 @@ def _select(server: Any, options: ConnzOptions, opened: list[Any], closed: list[
         if found is not None:
             return [found]
         return [conn for conn in closed if conn.cid == options.cid and _matches(conn, options)][:1]
+    if options.filter_subject:
+        opened = [conn for conn in opened if _listens(conn, options.filter_subject)]
     if not options.user and not options.mqtt_client:
         return opened + closed
     return [conn for conn in opened + closed if _matches(conn, options)]

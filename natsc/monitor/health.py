@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from natsc.monitor.endpoints import Response
     from natsc.monitor.params import Query
 
+_WHERE = {"ACCOUNT": ("account",), "STREAM": ("account", "stream"), "CONSUMER": ("account", "stream", "consumer")}
 _ONLY = ("js-enabled", "js-enabled-only", "js-server-only", "js-meta-only")
 
 
@@ -29,7 +30,8 @@ def healthz(server: Any, query: Query) -> Response:
     body: dict[str, Any] = {"status": word}
     if error and details:
         server.log.warn("Healthcheck failed: 1 errors")
-        body = {"status": "error", "errors": [{"type": kind, "error": error}]}
+        where = {name: query[name] for name in _WHERE.get(kind, ())} if status == 404 else {}
+        body = {"status": "error", "errors": [{"type": kind, **where, "error": error}]}
     elif error:
         server.log.warn(f"Healthcheck failed: {go_quote(error)}")
         body["error"] = error

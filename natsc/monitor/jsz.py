@@ -18,7 +18,7 @@ _LIMITS = {
     "max_request_batch": "max_request_batch", "max_ack_pending": "max_ack_pending", "max_ha_assets": "max_ha_assets",
     "max_duplicate_window": "duplicates", "max_batch_inflight_per_stream": "max_batch_inflight_per_stream",
     "max_batch_inflight_total": "max_batch_inflight_total", "max_batch_size": "max_batch_size",
-    "max_batch_timeout": "max_batch_timeout",
+    "max_batch_timeout": "max_batch_timeout", "default_max_consumers": "default_max_consumers",
 }  # fmt: skip
 
 
@@ -42,8 +42,7 @@ def jsz(server: Any, query: Query) -> Response:
         "now": timestamp(snapshot.now_ns(server)),
         "config": jetstream.config_figures(),
         "limits": limits(server),
-        "streams": len(streams),
-        "consumers": sum(not one.config.direct for stream in streams for one in stream.consumers()),
+        **_counts(streams, decode_bool(query, "raft")),
         "messages": sum(stream.store.msgs for stream in streams),
         "bytes": sum(stream.store.bytes for stream in streams),
     }
@@ -59,6 +58,17 @@ def jsz(server: Any, query: Query) -> Response:
         body["account_details"] = [_account(enabled[each], with_streams, asked) for each in chosen]
     body["total"] = len(enabled)
     return 200, "application/json", indented(body).encode()
+
+
+def _counts(streams: list[Any], raft: bool) -> dict[str, int]:
+    """How many there are; with raft also of how many this server is the leader, which is all of them."""
+    found = {}
+    consumers = sum(not one.config.direct for stream in streams for one in stream.consumers())
+    for name, number in (("streams", len(streams)), ("consumers", consumers)):
+        found[name] = number
+        if raft and number:
+            found[f"{name}_leader"] = number
+    return found
 
 
 def varz(server: Any) -> dict[str, Any]:
@@ -107,8 +117,6 @@ def _consumers(backend: Any, stream: Any, asked: dict[str, bool], direct: bool) 
         )
         if not asked["config"]:
             detail.pop("config", None)
-        if not direct:
-            detail["cluster"] = {"leader": backend.server_name}
         details.append(detail)
     return details
 

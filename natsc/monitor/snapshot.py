@@ -175,6 +175,33 @@ def account(server: Any, name: str) -> Any | None:
     return None
 
 
+def system(server: Any) -> Any | None:
+    """natsc.server.system.System, where there is a system account."""
+    return getattr(server, "system", None)
+
+
+def configured_account(server: Any, name: str) -> Any | None:
+    """natsc.config.options.Account of an account: as the configuration has it, or its JWT."""
+    claimed = claims(server, name)
+    if claimed is not None:
+        return claimed.options
+    return next((one for one in getattr(server.options, "accounts", None) or () if one.name == name), None)
+
+
+def has_jetstream(server: Any, name: str) -> bool:
+    """Whether an account may have streams."""
+    running = jetstream(server)
+    backend = running.accounts.get(name) if running is not None else None
+    return backend is not None and backend.enabled
+
+
+def is_active(server: Any, account: Any) -> bool:
+    """Whether an account has clients, its streams counting as such."""
+    running = jetstream(server)
+    backend = running.accounts.get(account.name) if running is not None else None
+    return account.num_clients > 0 or (backend is not None and bool(backend.by_name))
+
+
 # -- connections ------------------------------------------------------------------------------------------------------
 
 

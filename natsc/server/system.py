@@ -82,6 +82,13 @@ class System:
 
         answer(self, request)
 
+    def imported(self, name: str) -> list[tuple[str, str, bool]]:
+        """What the account of that name may ask: its own subject, the system account's, whether it says who asks."""
+        found = [(subject, there.format(name), share) for subject, there, share in IMPORTS]
+        if self.server.jetstream is not None:
+            found.append(("$JS.API.>", "$JS.API.>", True))
+        return found[3:4] if name == self.account.name else found
+
     # Events
 
     def tell(self, subject: str, make: Any, *arguments: Any) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from natsc._core import Request
     from natsc.server.system import System
 
-_JETSTREAM_FLAGS = 3  # it is enabled, and snapshots are binary
+_JETSTREAM_FLAGS = 7  # it is enabled, snapshots are binary, Raft traffic may go through the account's own
 _FILTERS: dict[str, tuple[type, str]] = {
     "server_name": (str, ""), "cluster": (str, ""), "host": (str, ""), "exact_match": (bool, ""), "tags": (list, ""),
     "domain": (str, ""),
@@ -34,7 +34,7 @@ _OPTIONS: dict[str, tuple[str, str, dict[str, tuple[type, str]]]] = {
         "sort": (str, "sort"), "auth": (bool, "auth"), "subscriptions": (bool, "subs"),
         "subscriptions_detail": (bool, "subs=detail"), "offset": (int, "offset"), "limit": (int, "limit"),
         "cid": (int, "cid"), "mqtt_client": (str, "mqtt_client"), "state": (int, "state"), "user": (str, "user"),
-        "acc": (str, "acc"), "filter_subject": (str, ""),
+        "acc": (str, "acc"), "filter_subject": (str, "filter_subject"),
     }),
     "SUBSZ": ("/subsz", "Subsz", {
         "offset": (int, "offset"), "limit": (int, "limit"), "subscriptions": (bool, "subs"), "account": (str, "acc"),
@@ -59,7 +59,8 @@ _OPTIONS: dict[str, tuple[str, str, dict[str, tuple[type, str]]]] = {
     }),
     "EXPVARZ": ("/debug/vars", "Expvarz", {}),
     "IPQUEUESZ": ("/ipqueuesz", "Ipqueuesz", {"all": (bool, "all"), "filter": (str, "queues")}),
-    "RAFTZ": ("/raftz", "Raftz", {"account": (str, "acc"), "group": (str, "group")}),
+    "RAFTZ": ("", "Raftz", {}),
+    "PROFILEZ": ("", "Profilez", {}),
 }  # fmt: skip
 _STATES = ("open", "closed", "any")
 _GO_TYPES = {str: "string", bool: "bool", int: "int", list: "[]string"}
@@ -118,7 +119,7 @@ def statistics(system: System) -> bytes:
     stats: dict[str, Any] = {
         "start": timestamp(server.start_ns), "mem": body["mem"], "cores": body["cores"], "cpu": body["cpu"],
         "connections": body["connections"], "total_connections": body["total_connections"],
-        "active_accounts": sum(account.num_clients > 0 for account in snapshot.accounts(server)),
+        "active_accounts": sum(snapshot.is_active(server, account) for account in snapshot.accounts(server)),
         "subscriptions": body["subscriptions"], "sent": sent, "sent_to_clients": sent, "received": received,
         "received_from_clients": received, "slow_consumers": body["slow_consumers"],
     }  # fmt: skip
@@ -203,10 +204,13 @@ def _data(system: System, tokens: list[str], request: Request) -> Any:
         except ReloadError as error:
             raise _Fault(500, str(error)) from None
         return None
-    if name == "PROFILEZ":
-        raise _Fault(500, "natsc has no Go runtime to profile")
     path, struct, fields = _OPTIONS[name]
-    return _endpoint(system, name, path, _options(system, struct, fields, request.payload))
+    query = _options(system, struct, fields, request.payload)
+    if name == "PROFILEZ":
+        return {"profile": None, "error": "natsc has no Go runtime to profile"}
+    if name == "RAFTZ":
+        return {}  # a single server has no Raft groups
+    return _endpoint(system, name, path, query)
 
 
 def _endpoint(system: System, name: str, path: str, query: dict[str, str]) -> Any:
@@ -214,15 +218,26 @@ def _endpoint(system: System, name: str, path: str, query: dict[str, str]) -> An
     server = system.server
     counted = dict(server.http_req_stats)
     try:
-        status, _, body = ENDPOINTS[path](server, query)
+        status, _, body = _connections(server, query) if name == "CONNZ" else ENDPOINTS[path](server, query)
     except BadRequest as fault:
         raise _Fault(500, str(fault)) from None
     finally:
         server.http_req_stats = counted
     data = json.loads(body if isinstance(body, bytes) else b"".join(body))
+    if name == "VARZ":
+        data["http_req_stats"] = dict(sorted(counted.items()))
     if name == "HEALTHZ":
-        data["status_code"] = status
+        data = {"status": data["status"], "status_code": status, **data}
     return data
+
+
+def _connections(server: Any, query: dict[str, str]) -> Any:
+    """/connz, with the filter that HTTP doesn't have."""
+    from natsc.monitor import connz
+
+    options = connz.ConnzOptions(query)
+    options.filter_subject = query.get("filter_subject", "")
+    return connz.respond(server, options)
 
 
 def _options(system: System, struct: str, fields: dict[str, tuple[type, str]], payload: bytes) -> dict[str, str]:
@@ -232,7 +247,7 @@ def _options(system: System, struct: str, fields: dict[str, tuple[type, str]], p
     try:
         said = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise _Fault(400, str(error)) from None
+        raise _not_json(payload, error) from None
     if not isinstance(said, dict):
         raise _Fault(400, f"json: cannot unmarshal {_kind(said)} into Go value of type server.{struct}EventOptions")
     query: dict[str, str] = {}
@@ -253,6 +268,12 @@ def _options(system: System, struct: str, fields: dict[str, tuple[type, str]], p
     if not _is_meant(system, said):
         raise _Silence
     return query
+
+
+def _not_json(payload: bytes, error: Exception) -> _Fault:
+    from natsc.jetstream.json_syntax import fault_of
+
+    return _Fault(400, fault_of(payload) or str(error))
 
 
 def _kind(value: Any) -> str:
@@ -290,11 +311,14 @@ def _of_account(system: System, name: str, what: str, payload: bytes) -> Any:
     query = {**_options(system, struct, fields, payload), "acc": name}
     if what == "SUBSZ":
         query.setdefault("subs", "1")
+    if what == "JSZ" and "streams" not in query:
+        query.pop("consumers", None)
     data = _endpoint(system, what, path, query)
     if what == "JSZ":
         details = data.get("account_details")
         if not details:
-            raise _Fault(500, f"account not found: {name}")
+            known = snapshot.account(server, name) is not None
+            raise _Fault(500, f'account "{name}" not {"jetstream enabled" if known else "found"}')
         return details[0]
     return data
 
@@ -348,7 +372,7 @@ def _on_client(system: System, what: str, payload: bytes) -> None:
     try:
         cid = json.loads(payload or b"{}").get("cid", 0)
     except (ValueError, AttributeError, RecursionError) as error:
-        raise _Fault(400, str(error)) from None
+        raise _not_json(payload, error) from None
     client = snapshot.connection(server, cid) if type(cid) is int else None
     if client is None:
         raise _Fault(500, "no such client or leafnode id" if what == "KICK" else "no such client id")

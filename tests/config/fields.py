@@ -116,7 +116,7 @@ BLOCKS: dict[str, tuple[str, str]] = {
     ),
     "jetstream limits": (
         "jetstream { limits { %s } }\n",
-        "max_ack_pending max_ha_assets max_request_batch duplicate_window batch nonesuch",
+        "max_ack_pending max_ha_assets max_request_batch default_max_consumers duplicate_window batch nonesuch",
     ),
     "batch limits": (
         "jetstream { limits { batch { %s } } }\n",
