@@ -89,6 +89,15 @@ def test_a_purge_of_one_message_acknowledges_no_other(js: JsWorld) -> None:
     assert js.info("S", "C")["ack_pending"] == 2
 
 
+def test_what_a_purge_takes_is_not_pending_any_more(js: JsWorld) -> None:
+    js.publish("s.b")
+    js.fill(3)
+    js.consumer("S", "C", deliver_policy="by_start_sequence", opt_start_seq=3)
+    js.pull("S", "C", b"2")
+    purge(js, "s.a")
+    assert js.info("S", "C")["ack_pending"] == 0
+
+
 def test_what_is_counted_anew_is_messages_not_subjects(js: JsWorld) -> None:
     js.consumer("S", "C", deliver_policy="last_per_subject", filter_subject="s.>")
     js.fill(3)
