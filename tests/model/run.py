@@ -28,7 +28,7 @@ from tests.model.shrink import program_of, shrink
 from tests.model.timed import Embedded, timed
 
 NOT_AGAIN = "not seen again: "  # nats-server was asked before it had done what it was to do
-BATCH = 200  # programs
+BATCH = 50  # programs
 
 
 def run_batch(machine: type[Programs], number: int, steps: int, size: int, shrink_s: float) -> str:
