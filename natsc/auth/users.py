@@ -179,7 +179,7 @@ class Authenticator:
     def admits_without_connect(self, conn_type: str = "STANDARD") -> bool:
         """Whether a first operation other than CONNECT logs in as no_auth_user: authenticate() an empty dict."""
         user = self._users.get(self.no_auth_user) if self.no_auth_user else None
-        return user is not None and _type_allowed(user, conn_type)
+        return user is not None and not user.proxy_required and _type_allowed(user, conn_type)
 
     def knows(self, name: str) -> bool:
         """Whether the configuration has this user or nkey."""

@@ -75,7 +75,7 @@ def go_text(field: str, value: Any) -> str:
     if isinstance(value, Struct):
         names: tuple[str, ...] = value.__slots__
         fields = [go_text(name, getattr(value, name)) for name in names]
-        return f"{{{' '.join(fields)}}}"
+        return f"{'&' if field == 'auth_callout' else ''}{{{' '.join(fields)}}}"  # Go has a pointer there
     return str(value)
 
 

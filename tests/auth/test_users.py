@@ -255,11 +255,10 @@ def test_no_auth_user_may_leave_out_connect() -> None:
     assert not users(("a", "pw")).admits_without_connect()
 
 
-def test_no_auth_user_without_connect_obeys_its_restrictions() -> None:
-    auth = Authenticator(Options(users=[User(username="a", allowed_connection_types={"MQTT"})], no_auth_user="a"))
+@pytest.mark.parametrize("field", [{"allowed_connection_types": {"MQTT"}}, {"proxy_required": True}])
+def test_no_auth_user_without_connect_obeys_its_restrictions(field: dict[str, object]) -> None:
+    auth = Authenticator(Options(users=[User(username="a", **field)], no_auth_user="a"))
     assert not auth.admits_without_connect()
-    assert auth.authenticate({}) is None
-    auth = Authenticator(Options(users=[User(username="a", proxy_required=True)], no_auth_user="a"))
     assert auth.authenticate({}) is None
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
+import bcrypt
 import pytest
 
 from natsc.server import callouts
@@ -42,6 +45,13 @@ class Service:
     def answer(self, asked: Asked, payload: bytes | None = None) -> None:
         payload = response(asked, jwt=user(asked, "BAR")) if payload is None else payload
         self.peer.say(f"PUB {asked.reply} {len(payload)}", payload.decode())
+
+
+def until(made: Any, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < deadline
+        made.server.loop.run_until_complete(asyncio.sleep(0.001))
 
 
 @pytest.fixture
@@ -150,6 +160,25 @@ def test_any_answer_is_one(made, service):
         ))  # fmt: skip
         made.server.engine.end_turn()
     assert [peer.hears() for peer in peers] == [[VIOLATION]] * len(answers)
+    assert idle(made)
+
+
+def test_a_password_that_is_compared_on_a_thread_before(bench):
+    """Both wait; what came behind CONNECT waits for both."""
+    hashed = bcrypt.hashpw(b"p", bcrypt.gensalt(4)).decode()
+    made = bench(CONFIG.replace("BAR {}", f'BAR {{ users [ {{user: b, password: "{hashed}"}} ] }}'))
+    service = Service(made)
+    resumed = []
+    peers = [made.peer(), made.peer()]
+    for peer, password in zip(peers, ("p", "wrong"), strict=True):
+        peer.client.conn.resume = lambda: resumed.append(1)
+        peer.connect("b", password)
+    until(made, lambda: len(service.hear()) == 2)
+    assert resumed == []
+    for asked in service.asked:
+        service.answer(asked)
+    assert [peer.client.connected for peer in peers] == [True, True]
+    assert len(resumed) == 2
     assert idle(made)
 
 
