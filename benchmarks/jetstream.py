@@ -47,6 +47,8 @@ class Scenario(NamedTuple):
     field: str = "rate"
     unit: str = "msgs/s"
     more_is_better: bool = True
+    size: int = 128
+    """Bytes of the messages that are consumed."""
 
 
 SCENARIOS = [
@@ -58,7 +60,9 @@ SCENARIOS = [
     Scenario("js-always-512", "on disk on both sides: 512 in flight", "js-publish -w 512", True),
     Scenario("js-always-64pubs", "on disk on both sides: 64 publishers", "js-publish -n 64 -w 1", True),
     Scenario("js-memory-512", "memory stream, 512 in flight", "js-publish -w 512 -S memory"),
+    Scenario("js-filtered-1000", "1,000 consumers of a subject each", "js-publish -w 512 -D 1000 -f 1000"),
     Scenario("js-consume-ack", "pull and acknowledge 128 B", f"js-consume -N {FILL}"),
+    Scenario("js-consume-1KB", "pull and acknowledge 1 KB", f"js-consume -N {FILL}", size=1024),
     Scenario("js-consume-noack", "pull without acknowledging", f"js-consume -N {FILL} -A"),
 ]
 
@@ -86,7 +90,7 @@ def run_once(command: str, scenario: Scenario, always: bool, secs: float) -> flo
     """A scenario's figure, on a fresh server."""
     with tempfile.TemporaryDirectory() as folder, stored(command, Path(folder), always) as server:
         if scenario.arguments.startswith("js-consume"):
-            server.load(f"js-publish -F -N {FILL} -w 4000", secs)
+            server.load(f"js-publish -F -N {FILL} -w 4000 -s {scenario.size}", secs)
         return float(server.load(scenario.arguments, secs)[scenario.field])
 
 

@@ -40,6 +40,14 @@ static void create_stream(int id)
     snprintf(json, sizeof json, "{\"name\":\"BENCH\",\"subjects\":[\"bench.>\"],\"storage\":\"%s\"}", opt.storage);
     call(c, "STREAM.DELETE.BENCH", "", "}"); /* success or "not found" */
     call(c, "STREAM.CREATE.BENCH", json, "did_create");
+    for (int i = 0; i < opt.filtered; i++) {
+        char subject[64];
+        snprintf(subject, sizeof subject, "CONSUMER.DURABLE.CREATE.BENCH.C%d", i);
+        snprintf(json, sizeof json,
+                 "{\"stream_name\":\"BENCH\",\"config\":{\"durable_name\":\"C%d\",\"ack_policy\":\"explicit\","
+                 "\"filter_subject\":\"bench.%d\"}}", i, i);
+        call(c, subject, json, "num_ack_pending");
+    }
     close(c->fd);
 }
 

@@ -30,6 +30,7 @@ extern struct options {
     bool headers, wildcard;     /* -H, -W */
     const char *storage;        /* -S: file or memory */
     int subjects;               /* -D: subjects a stream's messages are spread over */
+    int filtered;               /* -f: consumers of the stream, each of one subject */
     bool accounts;              /* -a: connection i logs in as user u<i>, password p */
     bool one_account;           /* -o: every connection logs in as u0 */
     bool keep;                  /* -k: the stream is there already */

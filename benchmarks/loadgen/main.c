@@ -14,7 +14,7 @@
  *     idle   connections that do nothing: memory                         [-C -W -t]
  *     subs   subscriptions on a few connections: memory                  [-N -n -t]
  *     slow   one fast subscriber beside subscribers that never read      [-m -s -t]
- *     js-publish  publishers with a window of unacknowledged messages    [-n -w -s -S -D -a -o -k -t, or -F -N]
+ *     js-publish  publishers with a window of unacknowledged messages    [-n -w -s -S -D -f -a -o -k -t, or -F -N]
  *     js-consume  a pull consumer reads the stream, acknowledging        [-A -N]
  *
  * Design
@@ -62,8 +62,8 @@ static int usage(void)
 {
     fprintf(stderr, "usage: loadgen MODE -p PORT [-P server_pid] [-t secs] [-s bytes] [-n publishers]\n"
                     "               [-m subscribers] [-w window] [-C connections] [-N count]\n"
-                    "               [-S file|memory] [-D subjects] [-H (headers)] [-W (wildcard)] [-a (accounts)]\n"
-                    "               [-o (one account)] [-k (keep the stream)] [-F (fill)] [-A (no acks)]\n"
+                    "               [-S file|memory] [-D subjects] [-f consumers] [-H (headers)] [-W (wildcard)]\n"
+                    "               [-a (accounts)] [-o (one account)] [-k (keep the stream)] [-F (fill)] [-A (no acks)]\n"
                     "modes:");
     for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
         fprintf(stderr, " %s", MODES[i].name);
@@ -73,7 +73,7 @@ static int usage(void)
 
 static bool parse_options(int argc, char **argv)
 {
-    for (int o; (o = getopt(argc, argv, "p:P:t:s:n:m:w:C:N:S:D:HWaokFA")) != -1;)
+    for (int o; (o = getopt(argc, argv, "p:P:t:s:n:m:w:C:N:S:D:f:HWaokFA")) != -1;)
         switch (o) {
         case 'p': opt.port = atoi(optarg); break;
         case 'P': opt.server_pid = atoi(optarg); break;
@@ -87,6 +87,7 @@ static bool parse_options(int argc, char **argv)
         case 'H': opt.headers = true; break;
         case 'S': opt.storage = optarg; break;
         case 'D': opt.subjects = atoi(optarg); break;
+        case 'f': opt.filtered = atoi(optarg); break;
         case 'W': opt.wildcard = true; break;
         case 'a': opt.accounts = true; break;
         case 'o': opt.one_account = true; break;

@@ -7,7 +7,8 @@ inbox, expires what is overdue, delivers what it may, writes what has changed, a
 Invariants
 1. Nothing is published but from the job, and from what Python calls between deliveries.
 2. A job delivers a bounded number of messages and bytes; the timer lets it go on in the next turn.
-3. pending counts the matching messages from next_sseq to pending_seq, unless it is stale.
+3. pending counts the matching messages from next_sseq to pending_seq, unless it is stale. With filters nothing that
+   matches lies between pending_seq and what the stream shows: the consumer would have been told.
 4. A closed consumer does nothing: no timer is armed, no subscription left, and nothing of it is on disk if it was deleted.
 """
 
@@ -25,11 +26,12 @@ from natsc.jetstream.ackstate cimport (ACK_PENDING, ACK_QUEUED, acks_add, acks_c
                                        acks_enqueue, acks_find, acks_from, acks_next_due, acks_put_back,
                                        acks_redelivered, pend_t)
 from natsc.jetstream.consumer_acks cimport POLICY_ALL, POLICY_EXPLICIT, POLICY_FLOW_CONTROL, POLICY_NONE
+from natsc.jetstream.consumer_index cimport PART_ALL, PART_NONE, PART_WIDER
 from natsc.jetstream.consumer_pulls cimport PIN_LEN, PRIORITY_PINNED
 from natsc.jetstream.consumer_push cimport PushingConsumer
 from natsc.jetstream.delivery cimport ACK_NUMBERS_MAX, ack_info_t, compose, read_ack_subject, write_ack_numbers
 from natsc.jetstream.layout cimport stored_t
-from natsc.jetstream.retained cimport PART_ALL, PART_NONE, PART_WIDER, RETAIN_INTEREST, RETAIN_LIMITS
+from natsc.jetstream.retained cimport RETAIN_INTEREST, RETAIN_LIMITS
 from natsc.jetstream.seqset cimport seqset_next
 from natsc.jetstream.stream cimport Stream
 from natsc.jetstream.subjectstate cimport filter_match, filter_t, filters_match
@@ -223,25 +225,27 @@ cdef class Consumer(PushingConsumer):
         if n and answer:
             self.queue_reply(reply, n)
 
-    cdef bint has_filters(self) noexcept:
-        return self.num_filters > 0
+    cdef list wanted(self):
+        return self.filter_texts
 
-    cdef void on_subject(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept:
-        if self.num_filters and seq > self.pending_seq and seq >= self.next_sseq:
-            self.fresh += filters_match(self.filters, self.num_filters, subject, n)
+    cdef void on_wanted(self, uint64_t seq) noexcept:
+        if seq > self.pending_seq and seq >= self.next_sseq:
+            self.fresh += 1
 
-    cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept:
+    cdef void on_new(self, uint64_t first_seq, uint64_t last_seq, uint64_t count) noexcept:
         cdef uint64_t seq, n = self.fresh
         cdef bint relevant = self.pending_stale
         self.fresh = 0
         if self.closed:
             return
         if self.num_filters == 0:
-            # There may be next to nothing between two sequences that are far apart.
-            seq = seqset_next(&self.stream.store.present, max(first_seq, self.pending_seq + 1, self.next_sseq))
-            while seq and seq <= last_seq:
-                n += 1
-                seq = seqset_next(&self.stream.store.present, seq + 1)
+            if max(self.pending_seq + 1, self.next_sseq) <= first_seq:
+                n = count
+            else:
+                seq = seqset_next(&self.stream.store.present, max(self.pending_seq + 1, self.next_sseq))
+                while seq and seq <= last_seq:
+                    n += 1
+                    seq = seqset_next(&self.stream.store.present, seq + 1)
         if not self.pending_stale:
             self.pending += <int64_t>n
         self.pending_seq = max(self.pending_seq, last_seq)
@@ -425,6 +429,8 @@ cdef class Consumer(PushingConsumer):
         elif self.no_wait_requests and not self.kick_ns:
             # What is stored and can't be seen yet is worth waiting for.
             self.process_waiting(not self.stalled and self.stream.visible_seq >= self.stream.last_seq())
+            if self.no_wait_requests and self.stream.visible_seq < self.stream.last_seq():
+                self.stream.index.tell_next(self)
 
     cdef int deliver_next(self, Py_ssize_t* octets) noexcept:
         """Deliver one message. SENT, DONE or FULL."""
@@ -564,8 +570,7 @@ cdef class Consumer(PushingConsumer):
                 return FOUND
         c.source = FROM_STREAM
         c.seq = 0
-        if (self.num_filters == 0 or self.pending_stale or self.pending > 0
-                or self.pending_seq < self.stream.visible_seq):
+        if self.num_filters == 0 or self.pending_stale or self.pending > 0:
             c.seq = self.stream.scan(self.filters, self.num_filters, self.next_sseq, SCAN_BUDGET, m, &resume)
             if c.seq == 0 and resume <= self.stream.visible_seq:
                 self.next_sseq = resume         # there may be something further on
@@ -644,11 +649,6 @@ cdef class Consumer(PushingConsumer):
         if self.listened(f"$JS.EVENT.ADVISORY.CONSUMER.PAUSE.{self.stream.name}.{self.name}".encode()):
             self.event("consumer_pause", (self.stream.name, self.name, self.config))
 
-    # ------------------------------------------------------------------------------------------------ interest retention
-
-    cdef bint wants(self, const char* subject, Py_ssize_t n) noexcept nogil:
-        return filters_match(self.filters, self.num_filters, subject, n)
-
     # ------------------------------------------------------------------------------------------------ for Python
 
     def start_work(self) -> None:
@@ -720,8 +720,10 @@ cdef class Consumer(PushingConsumer):
         self.stream.save_consumer(self)
         if config.pause_until != old.pause_until:
             self.announce_pause()
-        if filters != self.filter_texts and self.stream.retention == RETAIN_INTEREST:
-            self.stream.drop_unneeded()
+        if filters != self.filter_texts:
+            self.stream.reindex(self)
+            if self.stream.retention == RETAIN_INTEREST:
+                self.stream.drop_unneeded()
         self.wake()
 
     def deliver_all_again(self) -> None:

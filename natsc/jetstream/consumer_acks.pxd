@@ -5,9 +5,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from natsc._core cimport Client, Engine
 from natsc.engine.types cimport account_t, engine_t, job_t
 from natsc.jetstream.ackstate cimport acks_t, pend_t
+from natsc.jetstream.consumer_index cimport StreamConsumer
 from natsc.jetstream.delivery cimport scratch_t
 from natsc.jetstream.outbox cimport Outbox
-from natsc.jetstream.retained cimport StreamConsumer
+from natsc.jetstream.retained cimport RetainedStream
 from natsc.jetstream.subjectstate cimport filter_t
 
 cdef enum:
@@ -17,6 +18,7 @@ cdef enum:
     POLICY_FLOW_CONTROL = 3     # as all, but acknowledged by answers to flow control
 
 cdef class AckingConsumer(StreamConsumer):
+    cdef RetainedStream stream
     cdef readonly str name
     cdef readonly object config             # ConsumerConfig: never changed in place
     cdef readonly int64_t created           # wall clock, ns

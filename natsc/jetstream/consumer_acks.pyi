@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from natsc.jetstream.retained import StreamConsumer
+from natsc.jetstream.consumer_index import StreamConsumer
 
 class AckingConsumer(StreamConsumer):
     @property

@@ -21,9 +21,9 @@ from natsc.engine.types cimport match_t
 from natsc.jetstream.ackstate cimport (ACK_PAGE_BITS, ACK_PENDING, ACK_QUEUED, acks_add, acks_drop, acks_due, acks_enqueue,
                                        acks_find, acks_free, acks_from, acks_give_up, acks_pop_due, acks_raise_floor,
                                        acks_redelivered, acks_take_dirty, acks_touch, acks_unqueue, pend_t)
+from natsc.jetstream.consumer_index cimport StreamConsumer
 from natsc.jetstream.failpoint cimport FAIL_CONSUMER_PAGES, failpoint
 from natsc.jetstream.layout cimport crc32c, seq_to_key
-from natsc.jetstream.retained cimport StreamConsumer
 
 cdef enum:
     STATE_FORMAT = 1
@@ -316,6 +316,9 @@ cdef class AckingConsumer(StreamConsumer):
             acks_drop(&self.acks, p)
 
     # Interest retention.
+
+    cdef bint has_delivered(self) noexcept:
+        return self.acks.live > 0
 
     cdef bint needs(self, uint64_t seq) noexcept nogil:
         cdef pend_t* p

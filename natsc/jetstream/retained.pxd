@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from natsc._core cimport Engine
 from natsc.engine.account cimport Account
+from natsc.jetstream.consumer_index cimport ConsumerIndex, StreamConsumer
 from natsc.jetstream.dedupe cimport dedupe_t
 from natsc.jetstream.expiry cimport heap_t
 from natsc.jetstream.layout cimport stored_t
@@ -17,39 +18,6 @@ cdef enum:
     RETAIN_LIMITS = 0
     RETAIN_INTEREST = 1
     RETAIN_WORK_QUEUE = 2
-
-cdef class RetainedStream
-
-# What a stream calls of a consumer; natsc/jetstream/consumer.pyx extends it. Nothing here may publish: a consumer posts a job
-# (engine.deliver.job_post) and works there, or uses the outbox.
-cdef enum:
-    PART_NONE = 0           # nothing, or something beside other things
-    PART_ALL = 1
-    PART_WIDER = 2          # all that is in the filter, and more
-
-cdef class StreamConsumer:
-    cdef RetainedStream stream
-
-    # Messages first_seq to last_seq are visible now (some of them may be gone again).
-    cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept
-    # Before it, for each of them that is there: its subject. Only where a consumer has filters.
-    cdef void on_subject(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept
-    cdef bint has_filters(self) noexcept
-    # The message seq is removed; it was not this consumer's acknowledgement.
-    cdef void on_removed(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept
-    # A purge or a jump: many messages went, if some did. Where told, the consumer moves on: up to first_seq there is
-    # nothing for it.
-    cdef void on_purged(self, uint64_t first_seq, bint told, bint some) noexcept
-    # Of what the consumer wants, how much is in a filter: PART_*.
-    cdef int part_in(self, const filter_t* f) noexcept nogil
-    # The stream is being deleted: forget everything, answer what waits ("Consumer Deleted"), keep nothing on disk.
-    cdef void on_stream_deleted(self)
-    # The server stops: answer what waits ("Server Shutdown"), write what must survive a clean stop.
-    cdef void on_shutdown(self)
-    # Interest retention: does the subject pass the filters?
-    cdef bint wants(self, const char* subject, Py_ssize_t n) noexcept nogil
-    # Interest retention: is seq, which passes the filters, still to be delivered or acknowledged?
-    cdef bint needs(self, uint64_t seq) noexcept nogil
 
 # Bytes that streams take: of an account, or of the whole server.
 cdef class Usage:
@@ -66,6 +34,7 @@ cdef class RetainedStream(Visible):
     cdef public object config               # StreamConfig: never changed in place, see apply()
     cdef readonly MsgStore store
     cdef readonly list consumers            # of StreamConsumer
+    cdef ConsumerIndex index                # of them, by what they want
     cdef uint64_t visible_seq               # last sequence that consumers may see
     cdef readonly bint closed               # deleted, or the server stops
     # The configuration, as ingest reads it; sizes and counts: -1 = no limit.
@@ -96,7 +65,8 @@ cdef class RetainedStream(Visible):
     cdef uint64_t first_seq(self) noexcept nogil
     cdef uint64_t last_seq(self) noexcept nogil
     cdef void consumer_acked(self, StreamConsumer c, uint64_t seq) noexcept
-    cdef void add_consumer(self, StreamConsumer c)
+    cdef int add_consumer(self, StreamConsumer c) except -1
+    cdef int reindex(self, StreamConsumer c) except -1
     cdef void remove_consumer(self, StreamConsumer c)
     cdef bint remove_expired(self, uint64_t seq) noexcept
     cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept
@@ -105,7 +75,7 @@ cdef class RetainedStream(Visible):
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept
     cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept
     cdef uint64_t first_in(self, const filter_t* f) noexcept
-    cdef void tell_subjects(self, uint64_t first_seq, uint64_t last_seq) noexcept
+    cdef uint64_t tell_subjects(self, uint64_t first_seq, uint64_t last_seq) noexcept
     cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept
     cdef void settle(self) noexcept
     cdef void use(self, int64_t more) noexcept

@@ -8,6 +8,7 @@ Invariants
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
+from natsc.jetstream.consumer_index cimport PART_ALL, PART_NONE, PART_WIDER, StreamConsumer
 from natsc.jetstream.dedupe cimport dedupe_expire
 from natsc.jetstream.expiry cimport heap_clear, heap_pop
 from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is
@@ -23,38 +24,6 @@ cdef enum:
     SWEEP_BUDGET = 4096         # messages that one step of a sweep looks at
     MARKERS_BUDGET = 100        # ... where each may leave a marker
     SCAN_BUDGET = 0x7FFFFFFF
-
-
-cdef class StreamConsumer:
-    cdef void on_new(self, uint64_t first_seq, uint64_t last_seq) noexcept:
-        pass
-
-    cdef void on_subject(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept:
-        pass
-
-    cdef bint has_filters(self) noexcept:
-        return False
-
-    cdef void on_removed(self, uint64_t seq, const char* subject, Py_ssize_t n) noexcept:
-        pass
-
-    cdef void on_purged(self, uint64_t first_seq, bint told, bint some) noexcept:
-        pass
-
-    cdef int part_in(self, const filter_t* f) noexcept nogil:
-        return PART_WIDER
-
-    cdef void on_stream_deleted(self):
-        pass
-
-    cdef void on_shutdown(self):
-        pass
-
-    cdef bint wants(self, const char* subject, Py_ssize_t n) noexcept nogil:
-        return True
-
-    cdef bint needs(self, uint64_t seq) noexcept nogil:
-        return False
 
 
 cdef class Usage:
@@ -106,14 +75,11 @@ cdef class RetainedStream(Visible):
 
     cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept:
         """Remove a message; consumers but one hear of it. False where it isn't there."""
-        cdef StreamConsumer c
         cdef stored_t m
         self.outbox.touch()
         if not self.store.may_change() or not self.store.get(seq, &m):
             return False
-        for c in self.consumers:
-            if c is not but:
-                c.on_removed(seq, m.subject, m.subject_len)
+        self.index.tell_removed(seq, m.subject, m.subject_len, but)
         self.store.forget(&m)
         self.store.erase(seq)
         return True
@@ -124,12 +90,14 @@ cdef class RetainedStream(Visible):
         cdef filter_t f
         cdef int part
         cdef uint64_t first = 0
+        cdef Py_ssize_t i
         filter_init(&f, subject, len(subject))
         self.outbox.touch()
-        for c in self.consumers:
+        if f.literal:
+            self.index.find(f.subject, f.len)
+        for i in range(self.index.num_found if f.literal else len(self.consumers)):
+            c = <StreamConsumer>self.index.found[i] if f.literal else self.consumers[i]
             part = PART_WIDER if f.all else c.part_in(&f)
-            if part == PART_NONE and f.literal:
-                continue
             if part == PART_ALL and first == 0:
                 first = self.first_in(&f)
             c.on_purged(first if part == PART_ALL else self.store.first_seq, part != PART_NONE, some)
@@ -280,13 +248,23 @@ cdef class RetainedStream(Visible):
     cdef uint64_t last_seq(self) noexcept nogil:
         return self.store.last_seq
 
-    cdef void add_consumer(self, StreamConsumer c):
+    cdef int add_consumer(self, StreamConsumer c) except -1:
+        self.index.add(c)
         self.consumers.append(c)
+        return 0
+
+    cdef int reindex(self, StreamConsumer c) except -1:
+        """c's filters have changed."""
+        if c in self.consumers:
+            self.index.remove(c)
+            self.index.add(c)
+        return 0
 
     cdef void remove_consumer(self, StreamConsumer c):
         """c is gone: with interest retention, so may be what only it needed."""
         if c in self.consumers:
             self.consumers.remove(c)
+            self.index.remove(c)
             if self.retention == RETAIN_INTEREST and not self.closed:
                 if self.consumers:
                     self.drop_unneeded()
@@ -326,20 +304,19 @@ cdef class RetainedStream(Visible):
         """Have sweep called in the next turn. See natsc/jetstream/streams.py."""
 
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept:
-        cdef StreamConsumer c
-        for c in self.consumers:
-            if c.wants(subject, n):
-                return True
-        return False
+        return self.index.has(subject, n)
 
     cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept:
         """Whether a consumer, other than but, still waits for seq."""
         cdef StreamConsumer c
+        cdef Py_ssize_t i
         cdef stored_t m
-        if not self.store.get(seq, &m):
+        if (but is not None and len(self.consumers) == 1) or not self.store.get(seq, &m):
             return False
-        for c in self.consumers:
-            if c is not but and c.wants(m.subject, m.subject_len) and c.needs(seq):
+        self.index.find(m.subject, m.subject_len)
+        for i in range(self.index.num_found):
+            c = <StreamConsumer>self.index.found[i]
+            if c is not but and c.needs(seq):
                 return True
         return False
 
@@ -362,33 +339,25 @@ cdef class RetainedStream(Visible):
         return self.store.last_seq
 
     cdef void show(self, uint64_t last_seq) noexcept:
-        cdef StreamConsumer c
         cdef uint64_t first = self.visible_seq + 1
         if self.closed or last_seq < first:
             return
         self.visible_seq = last_seq
-        self.tell_subjects(first, last_seq)
-        for c in self.consumers:
-            c.on_new(first, last_seq)
+        if self.consumers:
+            self.index.tell_new(first, last_seq, self.tell_subjects(first, last_seq))
 
-    cdef void tell_subjects(self, uint64_t first_seq, uint64_t last_seq) noexcept:
-        """Tell consumers that have filters what is new: each message is looked up once for all of them."""
-        cdef StreamConsumer c
+    cdef uint64_t tell_subjects(self, uint64_t first_seq, uint64_t last_seq) noexcept:
+        """Tell consumers with filters what is new that they want. How many of the messages are there."""
         cdef stored_t m
-        cdef uint64_t seq
-        cdef bint some = False
-        for c in self.consumers:
-            if c.has_filters():
-                some = True
-                break
-        if not some:
-            return
-        seq = seqset_next(&self.store.present, first_seq)
+        cdef uint64_t count = 0
+        # There may be next to nothing between two sequences that are far apart.
+        cdef uint64_t seq = seqset_next(&self.store.present, first_seq)
         while seq and seq <= last_seq:
-            if self.load(seq, &m):
-                for c in self.consumers:
-                    c.on_subject(seq, m.subject, m.subject_len)
+            count += 1
+            if self.index.num_filtered and self.load(seq, &m):
+                self.index.touch(m.subject, m.subject_len, seq)
             seq = seqset_next(&self.store.present, seq + 1)
+        return count
 
     # For Python.
 

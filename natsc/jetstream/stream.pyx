@@ -20,13 +20,14 @@ from natsc.engine.account cimport SUB_ADDED, Account, add_sub, remove_all_subs
 from natsc.engine.client cimport detach
 from natsc.engine.text cimport put_number
 from natsc.engine.types cimport KIND_JETSTREAM, client_t, engine_t, match_t, msg_t, sub_t, unlikely
+from natsc.jetstream.consumer_index cimport ConsumerIndex, StreamConsumer
 from natsc.jetstream.dedupe cimport dedupe_add, dedupe_clear, dedupe_expire, dedupe_find, dedupe_init, msgid_t
 from natsc.jetstream.expiry cimport heap_clear, heap_push
 from natsc.jetstream.headers cimport headers_scan, headers_t, lower_is, parse_number
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.msgstore cimport MsgStore
 from natsc.jetstream.outbox cimport Outbox
-from natsc.jetstream.retained cimport RETAIN_INTEREST, RETAIN_LIMITS, RETAIN_WORK_QUEUE, RetainedStream, StreamConsumer, Usage
+from natsc.jetstream.retained cimport RETAIN_INTEREST, RETAIN_LIMITS, RETAIN_WORK_QUEUE, RetainedStream, Usage
 from natsc.jetstream.subjectstate cimport subject_t, subjects_find
 
 ctypedef void (*on_msg_fn)(engine_t* e, client_t* c, sub_t* s, client_t* src, match_t* m, msg_t* msg) noexcept nogil
@@ -59,6 +60,7 @@ cdef class Stream(RetainedStream):
         self.durable = store.is_file
         self.visible_seq = store.last_seq
         self.consumers = []
+        self.index = ConsumerIndex(self.engine.e.seed)
         self.account_usage = account_usage
         self.server_usage = server_usage
         dedupe_init(&self.dedupe, self.engine.e.seed)
@@ -547,6 +549,7 @@ def consumers_told_deleted(Stream stream not None) -> None:
     cdef StreamConsumer c
     for c in list(stream.consumers):
         c.on_stream_deleted()
+        stream.index.remove(c)
     stream.consumers.clear()
 
 

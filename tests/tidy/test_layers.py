@@ -60,6 +60,7 @@ ROWS = (
     ("natsc.imports",),
     ("natsc.jetstream.outbox",),
     ("natsc.jetstream.fastpath",),
+    ("natsc.jetstream.consumer_index",),
     ("natsc.jetstream.retained",),
     ("natsc.jetstream.stream",),
     ("natsc.jetstream.consumer_acks", "natsc.jetstream.intake"),
