@@ -21,15 +21,16 @@ from natsc.jetstream.api_request import (
     check_level,
     header_block,
 )
+from natsc.jetstream.backend import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from natsc.jetstream.backend import Backend
+    from natsc.jetstream.backend import Backend, Steps
 
-    Handler = Callable[[Request, Backend], dict[str, Any]]
+    Handler = Callable[[Request, Backend], dict[str, Any] | Steps[dict[str, Any]]]
 
 _AUDIT = "$JS.EVENT.ADVISORY.API"
 
@@ -141,7 +142,12 @@ def find_operation(subject: str) -> tuple[Operation, list[str]] | None:
 
 
 def dispatch(request: Request, backend: Backend) -> Reply | None:
-    """Do what a request asks for. None when nobody is to be answered (or another server may)."""
+    """Do what a request asks for, at once. None when nobody is to be answered (or another server may)."""
+    return finish(begin(request, backend))
+
+
+def begin(request: Request, backend: Backend) -> Steps[Reply | None]:
+    """dispatch in steps: what may take long yields after each."""
     found = find_operation(request.subject)
     if found is None:
         return None
@@ -153,6 +159,8 @@ def dispatch(request: Request, backend: Backend) -> Reply | None:
         if operation.writes and backend.failure:
             raise ApiError(errors.STREAM_STORE_FAILED, err=backend.failure)
         members = operation.handler(request, backend)
+        if not isinstance(members, dict):
+            members = yield from members
     except Unanswered:
         return None
     except ApiError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from heapq import merge
+from itertools import islice
+
 from natsc.config.subject_mapping import collide
 from natsc.config.subjects import is_valid_literal
 from natsc.jetstream import api_errors as errors
@@ -35,9 +38,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from natsc.jetstream.backend import Backend, Stream
+    from natsc.jetstream.backend import Backend, Steps, Stream
 
 SUBJECTS_LIMIT = 100_000
+SORTED_AT_ONCE = 10_000
 _KIB = 1024
 _MIB = 1024 * 1024
 STORE_FAILED = "error creating store for stream"
@@ -158,7 +162,7 @@ def create(request: Request, backend: Backend) -> dict[str, Any]:
     return members
 
 
-def update(request: Request, backend: Backend) -> dict[str, Any]:
+def update(request: Request, backend: Backend) -> Steps[dict[str, Any]]:
     body = read(request, backend, StreamConfigRequest())
     config = checked(body.config(), backend, body.pedantic)
     if request.names[0] != config.name:
@@ -169,6 +173,8 @@ def update(request: Request, backend: Backend) -> dict[str, Any]:
         stream.update(updated(stream, config, backend, body.pedantic))
     except StoreError as error:
         raise ApiError(errors.STREAM_UPDATE, err=error) from None
+    while stream.enforcing:
+        yield
     return stream_info(stream, shown(stream.config), stream.state().as_json(), backend.now(), backend.domain)
 
 
@@ -201,18 +207,39 @@ def list_(request: Request, backend: Backend) -> dict[str, Any]:
     return {**members, "streams": infos}
 
 
-def info(request: Request, backend: Backend) -> dict[str, Any]:
+def _page_of_subjects(totals: dict[str, int], offset: int) -> Steps[list[str]]:
+    """Those of a page, in order: sorted in parts, and only as far as the page needs."""
+    parts = []
+    names = iter(totals)
+    while part := sorted(islice(names, SORTED_AT_ONCE)):
+        parts.append(part)
+        yield
+    merged = merge(*parts)
+    while offset > 0:
+        offset -= sum(1 for _ in islice(merged, min(offset, SORTED_AT_ONCE))) or offset
+        yield
+    chosen: list[str] = []
+    while len(chosen) < SUBJECTS_LIMIT and (part := list(islice(merged, SORTED_AT_ONCE))):
+        chosen += part
+        yield
+    return chosen[:SUBJECTS_LIMIT]
+
+
+def info(request: Request, backend: Backend) -> Steps[dict[str, Any]]:
     body = read_optional(request, backend, InfoRequest())
     stream = find_stream(backend, request.names[0])
-    state = stream.state(body.deleted_details)
     paging: dict[str, int] = NO_PAGE
+    subjects: dict[str, int] | None = None
     if body.subjects_filter:
-        totals = stream.subjects_totals(body.subjects_filter)
+        totals = yield from stream.subjects_totals(body.subjects_filter)
         if totals:
             offset = max(body.offset, 0)
             paging = {"total": len(totals), "offset": offset, "limit": SUBJECTS_LIMIT}
-            chosen = sorted(totals)[offset : offset + SUBJECTS_LIMIT]
-            state.subjects = {subject: totals[subject] for subject in chosen}
+            chosen = yield from _page_of_subjects(totals, offset)
+            subjects = {subject: totals[subject] for subject in chosen}
+    state = stream.state(body.deleted_details)
+    if subjects is not None:
+        state.subjects = subjects
     cluster = {"name": backend.cluster_name} if backend.cluster_name else {}
     cluster["leader"] = backend.server_name
     shown_config = shown(stream.config)
@@ -229,7 +256,7 @@ def delete(request: Request, backend: Backend) -> dict[str, Any]:
     return {"success": True}
 
 
-def purge(request: Request, backend: Backend) -> dict[str, Any]:
+def purge(request: Request, backend: Backend) -> Steps[dict[str, Any]]:
     body = read_optional(request, backend, PurgeRequest())
     if body.seq > 0 and body.keep > 0:
         raise ApiError(errors.BAD_REQUEST)
@@ -239,7 +266,7 @@ def purge(request: Request, backend: Backend) -> dict[str, Any]:
     if stream.config.deny_purge:
         raise ApiError(errors.STREAM_PURGE_FAILED, err="stream purge not permitted")
     try:
-        purged = stream.purge(body.filter, body.seq, body.keep)
+        purged = yield from stream.purge(body.filter, body.seq, body.keep)
     except (StoreError, ApiError) as error:
         # Told as an answer like any other: the statistics count no error.
         return {"error": api_error(errors.STREAM_GENERAL, error).as_json(), "purged": 0}

@@ -5,8 +5,10 @@ calls these with checked values only; they do the work and announce it (advisori
 deleted are theirs, for streams and consumers also change without a request). Their configurations are theirs: nobody
 changes one in place, the API hands over a new one.
 
-Everything here is synchronous. A backend whose writes are durable later holds back the answers of the turn until they
-are. Failures are ApiError where there is a number for them, else StoreError, whose text reaches the client.
+What takes long is done in steps, between which the loop goes on: such a method returns a generator (Steps), which
+has the result in the end. Everything else is synchronous. A backend whose writes are durable later holds back the
+answers of the turn until they are. Failures are ApiError where there is a number for them, else StoreError, whose
+text reaches the client.
 
 Times are wall clock ns, sizes bytes.
 """
@@ -17,12 +19,15 @@ from natsc.errors import StoreError as StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, Protocol
+    from collections.abc import Generator, Iterable
+    from typing import Any, Protocol, TypeVar
 
     from natsc.jetstream.consumer_config import ConsumerConfig, ConsumerState
     from natsc.jetstream.quota import AccountLimits, ServerLimits
     from natsc.jetstream.stream_config import SourceInfo, StoredMessage, StreamConfig, StreamState
+
+    T = TypeVar("T")
+    Steps = Generator[None, None, T]
 
     class SnapshotRequest(Protocol):
         deliver_subject: str
@@ -70,7 +75,7 @@ if TYPE_CHECKING:
         def state(self, deleted: bool = False) -> StreamState:
             """The state; with `deleted` also the sequences that are missing in it."""
 
-        def subjects_totals(self, filter: str) -> dict[str, int]:
+        def subjects_totals(self, filter: str) -> Steps[dict[str, int]]:
             """Messages by subject, of the subjects that match `filter`."""
 
         def mirror_info(self) -> SourceInfo | None: ...
@@ -85,9 +90,13 @@ if TYPE_CHECKING:
 
         def update(self, config: StreamConfig) -> None: ...
 
+        @property
+        def enforcing(self) -> bool:
+            """Whether messages beyond changed limits are still being removed."""
+
         def delete(self) -> None: ...
 
-        def purge(self, filter: str, seq: int, keep: int) -> int:
+        def purge(self, filter: str, seq: int, keep: int) -> Steps[int]:
             """Remove the messages that match `filter` ("" for all) below `seq` (0 for all) but the last `keep`."""
 
         def remove(self, seq: int, erase: bool) -> bool:
@@ -196,3 +205,13 @@ if TYPE_CHECKING:
 
         def restore(self, config: StreamConfig, client: dict[str, Any] | None) -> str:
             """Begin to receive a snapshot; the subject that its chunks are to be sent to."""
+
+
+def finish(steps: Steps[T]) -> T:
+    """All steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result

@@ -672,6 +672,14 @@ cdef class FileStore(MsgStore):
         self.hot_head = self.hot_end
         self.queue_removal(OP_CLEAR, 0, 0)
 
+    cdef void erase_but(self, const stored_t* m) noexcept nogil:
+        # Slices stay readable until the end of the turn: m may be one of what is dropped.
+        self.erase_all()
+        if self.error == 0 and not self.put(m.seq, m.ts_ns, 0, m.subject, m.subject_len, m.hdr, m.hdr_len, m.msg,
+                                            m.msg_len):
+            worker_fail(self.store.w, ENOMEM)   # memory and disk must not part
+            self.error = STORE_FAILED
+
     cdef void note_last(self) noexcept nogil:
         self.queue_removal(OP_LAST, self.last_seq, <uint64_t>self.last_ts_ns)
 

@@ -21,3 +21,4 @@ cdef class MemStore(MsgStore):
     cdef uint64_t cap
     cdef recpage_t* find(self, uint64_t seq) noexcept nogil
     cdef void free_all(self) noexcept nogil
+    cdef void free_records(self) noexcept nogil

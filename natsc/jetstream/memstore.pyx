@@ -21,6 +21,12 @@ cdef class MemStore(MsgStore):
         self.error = STORE_CLOSED
 
     cdef void free_all(self) noexcept nogil:
+        self.free_records()
+        free(self.pages)
+        self.pages = NULL
+        self.head = self.end = self.cap = 0
+
+    cdef void free_records(self) noexcept nogil:
         cdef uint64_t i
         cdef int k
         for i in range(self.head, self.end):
@@ -28,9 +34,6 @@ cdef class MemStore(MsgStore):
                 for k in range(PAGE_RECORDS):
                     free(self.pages[i].records[k])
                 free(self.pages[i].records)
-        free(self.pages)
-        self.pages = NULL
-        self.head = self.end = self.cap = 0
 
     cdef recpage_t* find(self, uint64_t seq) noexcept nogil:
         """The page of a sequence; NULL where there is none."""
@@ -121,3 +124,18 @@ cdef class MemStore(MsgStore):
 
     cdef void erase_all(self) noexcept nogil:
         self.free_all()
+
+    cdef void erase_but(self, const stored_t* m) noexcept nogil:
+        cdef recpage_t* page = self.find(m.seq)
+        cdef recpage_t last = page[0]
+        cdef int i = <int>(m.seq & (PAGE_RECORDS - 1)), k
+        page.records = NULL
+        for k in range(PAGE_RECORDS):
+            if k != i:
+                free(last.records[k])
+                last.records[k] = NULL
+        last.count = 1
+        self.free_records()
+        self.pages[0] = last
+        self.head = 0
+        self.end = 1

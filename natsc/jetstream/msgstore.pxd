@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from natsc.jetstream.layout cimport stored_t
 from natsc.jetstream.seqset cimport seqset_t
-from natsc.jetstream.subjectstate cimport filter_t, subject_t, subjects_t
+from natsc.jetstream.subjectstate cimport filter_t, subject_iter_t, subject_t, subjects_t
 
 # MsgStore.error: why an append returned 0.
 cdef enum:
@@ -18,6 +18,7 @@ cdef enum:
 cdef enum:
     PURGE_RANGE = 0         # the oldest messages
     PURGE_FILTER = 1        # those in a filter
+    PURGE_COUNT = 2         # at first it is to be found where those in a filter are, and how many
 
 # A purge under way: purge_begin fills it, purge_step goes on with it.
 cdef struct purge_t:
@@ -25,6 +26,10 @@ cdef struct purge_t:
     uint64_t at             # the next sequence to look at
     uint64_t stop           # the last one
     uint64_t max_msgs       # 0 = no limit
+    uint64_t keep           # PURGE_COUNT: how many are to stay
+    uint64_t last           # ... and the last sequence that may go
+    uint64_t total
+    subject_iter_t it
     uint64_t purged
     int mode
     bint done
@@ -64,6 +69,7 @@ cdef class MsgStore:
     cdef void erase(self, uint64_t seq) noexcept nogil
     cdef void erase_range(self, uint64_t first, uint64_t last) noexcept nogil
     cdef void erase_all(self) noexcept nogil
+    cdef void erase_but(self, const stored_t* m) noexcept nogil
     cdef void note_last(self) noexcept nogil
 
     # What consumers keep: nothing in memory storage.
@@ -99,6 +105,21 @@ cdef class MsgStore:
     cdef void forget(self, const stored_t* m) noexcept nogil
     cdef void quarantine(self, uint64_t seq, int reason, const stored_t* m) noexcept nogil
     cdef uint64_t purge_all(self) noexcept nogil
+    cdef bint purge_but_last(self, purge_t* p) noexcept nogil
+    cdef void purge_count(self, purge_t* p, Py_ssize_t budget) noexcept nogil
     cdef uint64_t step_back(self, subject_t* e, uint64_t target) noexcept nogil
     cdef bint purge_chain(self, purge_t* p, subject_t* e) noexcept nogil
     cdef void purge_filtered(self, purge_t* p, uint64_t seq, uint64_t keep) noexcept nogil
+
+# A purge in steps, and a walk over subjects in steps, for Python.
+cdef class Purge:
+    cdef MsgStore store
+    cdef bytes subject
+    cdef purge_t p
+
+cdef class SubjectWalk:
+    cdef MsgStore store
+    cdef bytes pattern
+    cdef filter_t filter
+    cdef subject_iter_t it
+    cdef readonly dict found        # messages by subject

@@ -22,12 +22,12 @@ from libc.string cimport memcmp, memset
 
 from natsc.jetstream.layout cimport RECORD_NOT_NOW, RECORD_OK, stored_t
 from natsc.jetstream.layout import RECORD_REASONS
-from natsc.jetstream.seqset cimport (seqset_add, seqset_clear, seqset_count_from, seqset_has, seqset_next, seqset_prev,
-                                     seqset_remove)
+from natsc.jetstream.seqset cimport (seqset_add, seqset_clear, seqset_count_from, seqset_has, seqset_next,
+                                     seqset_next_missing, seqset_prev, seqset_remove, seqset_t)
 from natsc.jetstream.subjectstate cimport (SUBJECT_STALE_FIRST, SUBJECT_STALE_LAST, filter_init, filter_t,
                                            filters_match, subject_iter_t, subject_t, subjects_add, subjects_clear,
                                            subjects_find, subjects_init, subjects_memory, subjects_next,
-                                           subjects_remove)
+                                           subjects_remove, subjects_t)
 
 cdef extern from "Python.h":
     Py_ssize_t NO_BUDGET "PY_SSIZE_T_MAX"
@@ -79,6 +79,9 @@ cdef class MsgStore:
 
     cdef void erase_all(self) noexcept nogil:
         """Drop every record, but keep last_seq."""
+
+    cdef void erase_but(self, const stored_t* m) noexcept nogil:
+        """Drop every record but that of m, the last one."""
 
     cdef void note_last(self) noexcept nogil:
         """last_seq went up without a message."""
@@ -319,6 +322,41 @@ cdef class MsgStore:
         self.erase_all()
         return n
 
+    cdef bint purge_but_last(self, purge_t* p) noexcept nogil:
+        """Remove everything but the last message, like purge_all. False, and nothing is changed, where that isn't there."""
+        cdef stored_t m
+        cdef seqset_t present
+        cdef subjects_t subjects
+        cdef subject_t* e
+        if not self.get(self.last_seq, &m):
+            return False
+        memset(&present, 0, sizeof(present))
+        subjects_init(&subjects, self.subjects.seed)
+        e = subjects_add(&subjects, m.subject, m.subject_len)
+        if e == NULL or not seqset_add(&present, m.seq):
+            subjects_clear(&subjects)
+            return False
+        e.first = e.last = m.seq
+        e.count = 1
+        p.purged = self.msgs - 1
+        if p.purged == 0:
+            seqset_clear(&present)
+            subjects_clear(&subjects)
+            return True
+        subjects.clears = self.subjects.clears + 1
+        seqset_clear(&self.present)
+        subjects_clear(&self.subjects)
+        self.present = present
+        self.subjects = subjects
+        self.deletes += p.purged
+        self.msgs = 1
+        self.bytes = self.size_of(m.subject_len, m.hdr_len, m.msg_len)
+        self.first_seq = m.seq
+        self.first_ts_ns = m.ts_ns
+        self.stale_first_ts = False
+        self.erase_but(&m)
+        return True
+
     cdef void purge_begin(self, purge_t* p, const char* subject, Py_ssize_t n, uint64_t seq,
                           uint64_t keep) noexcept nogil:
         """Begin to remove messages in the filter (n 0: all), those below seq (0: any), but for the newest keep of them.
@@ -338,6 +376,8 @@ cdef class MsgStore:
         elif seq == 0 and keep == 0:
             p.purged = self.purge_all()
             p.done = True
+        elif (keep == 1 if seq == 0 else seq == self.last_seq) and self.purge_but_last(p):
+            p.done = True
         elif seq == 0:
             p.max_msgs = self.msgs - keep if self.msgs > keep else 0
             p.done = p.max_msgs == 0
@@ -354,34 +394,42 @@ cdef class MsgStore:
 
     cdef void purge_filtered(self, purge_t* p, uint64_t seq, uint64_t keep) noexcept nogil:
         """The rest of purge_begin, for a filter."""
-        cdef subject_iter_t it
         cdef subject_t* e
-        cdef uint64_t total = 0
-        p.mode = PURGE_FILTER
+        p.mode = PURGE_COUNT
         p.at = self.last_seq + 1
         p.stop = 0
-        if p.filter.literal:
-            e = self.subject_state(p.filter.subject, p.filter.len)
-            if e != NULL:
-                total = e.count
-                p.at = e.first
-                p.stop = e.last
-        else:
-            memset(&it, 0, sizeof(it))
-            while True:
-                e = subjects_next(&self.subjects, &it, &p.filter, 1, NO_BUDGET)
-                if e == NULL:
-                    break
-                total += e.count
-                p.at = min(p.at, e.first)
-                p.stop = max(p.stop, e.last)
-        if seq:
-            p.stop = min(p.stop, seq - 1)
-        if keep:
-            p.max_msgs = total - keep if total > keep else 0
-        p.done = total == 0 or p.at > p.stop or (keep > 0 and p.max_msgs == 0)
-        if not p.done and p.filter.literal and total <= CHAIN_MAX:
+        p.keep = keep
+        p.last = min(self.last_seq, seq - 1) if seq else self.last_seq
+        if not p.filter.literal:
+            return
+        e = self.subject_state(p.filter.subject, p.filter.len)
+        p.it.done = True
+        if e != NULL:
+            p.total = e.count
+            p.at = e.first
+            p.stop = e.last
+        self.purge_count(p, 0)
+        if not p.done and p.total <= CHAIN_MAX:
             p.done = self.purge_chain(p, subjects_find(&self.subjects, p.filter.subject, p.filter.len))
+
+    cdef void purge_count(self, purge_t* p, Py_ssize_t budget) noexcept nogil:
+        """Go on finding out which messages a filtered purge may take; then it takes them."""
+        cdef subject_t* e
+        while not p.it.done and budget > 0:
+            e = subjects_next(&self.subjects, &p.it, &p.filter, 1, budget)
+            if e == NULL:
+                break
+            budget -= 1
+            p.total += e.count
+            p.at = min(p.at, e.first)
+            p.stop = max(p.stop, e.last)
+        if not p.it.done:
+            return
+        p.mode = PURGE_FILTER
+        p.stop = min(p.stop, p.last)
+        if p.keep:
+            p.max_msgs = p.total - p.keep if p.total > p.keep else 0
+        p.done = p.total == 0 or p.at > p.stop or (p.keep > 0 and p.max_msgs == 0)
 
     cdef bint purge_chain(self, purge_t* p, subject_t* e) noexcept nogil:
         """Purge one subject's few messages by its chain: they may lie far apart. False where the chain is broken."""
@@ -406,11 +454,14 @@ cdef class MsgStore:
         return True
 
     cdef bint purge_step(self, purge_t* p, Py_ssize_t budget) noexcept nogil:
-        """Look at up to budget more messages. True when the purge is done."""
+        """Look at up to budget more messages, or subjects. True when the purge is done."""
         cdef stored_t m
         cdef uint64_t seq
         cdef uint64_t first = 0
         cdef uint64_t last = 0
+        if p.mode == PURGE_COUNT and not p.done:
+            self.purge_count(p, budget)
+            return p.done
         while not p.done and budget > 0:
             seq = seqset_next(&self.present, p.at)
             if seq == 0 or seq > p.stop or (p.max_msgs and p.purged >= p.max_msgs):
@@ -570,7 +621,13 @@ cdef class MsgStore:
                 split += e.first < seq
         if split == 0:
             return total
-        # Some subjects have messages on both sides of seq: take off those below it.
+        # Some subjects have messages on both sides of seq: count the shorter one.
+        if self.last_seq - seq < seq - self.first_seq:
+            total = 0
+            resume = seq
+            while self.next(resume, filters, num_filters, NO_BUDGET, &m, &resume):
+                total += 1
+            return total
         resume = self.first_seq
         while True:
             resume = self.next(resume, filters, num_filters, NO_BUDGET, &m, &resume)
@@ -661,12 +718,11 @@ cdef class MsgStore:
 
     def missing_seqs(self, uint64_t limit=100000) -> list:
         """Sequences between the first and the last that have no message, not more than limit of them."""
-        cdef uint64_t seq = self.first_seq
+        cdef uint64_t seq = seqset_next_missing(&self.present, self.first_seq)
         cdef list missing = []
         while seq <= self.last_seq and <uint64_t>len(missing) < limit:
-            if not self.has(seq):
-                missing.append(seq)
-            seq += 1
+            missing.append(seq)
+            seq = seqset_next_missing(&self.present, seq + 1)
         return missing
 
     def from_time(self, int64_t ts_ns) -> int:
@@ -690,3 +746,43 @@ cdef class MsgStore:
     def memory(self) -> int:
         """Bytes of memory that the subjects take."""
         return subjects_memory(&self.subjects)
+
+
+cdef class Purge:
+    """A purge of a store in steps, between which other things may happen. See MsgStore.purge_begin."""
+
+    def __init__(self, MsgStore store not None, bytes subject not None, uint64_t seq, uint64_t keep):
+        self.store = store
+        self.subject = subject
+        store.purge_begin(&self.p, subject, len(subject), seq, keep)
+
+    def step(self, Py_ssize_t budget) -> bool:
+        """Look at so many more messages. True when the purge is done."""
+        return self.p.done or self.store.purge_step(&self.p, budget)
+
+    @property
+    def purged(self) -> int:
+        """How many messages went."""
+        return self.p.purged
+
+
+cdef class SubjectWalk:
+    """A walk over the subjects in a pattern in steps; found has those that it came by, with their messages."""
+
+    def __init__(self, MsgStore store not None, bytes pattern not None):
+        self.store = store
+        self.pattern = pattern
+        self.found = {}
+        memset(&self.it, 0, sizeof(self.it))
+        filter_init(&self.filter, self.pattern, len(self.pattern))
+
+    def step(self, Py_ssize_t budget) -> bool:
+        """Look at so many more subjects. True when it is over: also where all that there was has gone."""
+        cdef subject_t* e
+        while not self.it.done and budget > 0:
+            e = subjects_next(&self.store.subjects, &self.it, &self.filter, 1, budget)
+            if e == NULL:
+                break
+            self.found[e.text[:e.len]] = e.count
+            budget -= 1
+        return self.it.done

@@ -29,11 +29,11 @@ class RecoveryError(Exception):
     """What is kept can't be read; the text says why."""
 
 
-def _kept(value: bytes, target: R) -> tuple[R, int]:
-    """A configuration and when it was created. Raises RecoveryError."""
+def _kept(value: bytes, target: R) -> tuple[R, int, bool]:
+    """A configuration, when it was created, and whether something of it is to be gone on with. Raises RecoveryError."""
     try:
         body = json.loads(without_checksum(value))
-        return decode_one(encode(body["config"]), target), int(body["created"])
+        return decode_one(encode(body["config"]), target), int(body["created"]), bool(body.get("unfinished"))
     except (ValueError, KeyError, TypeError, DecodeError) as error:
         raise RecoveryError(f"its configuration can't be read: {error}") from None
 
@@ -65,7 +65,7 @@ def recover(service: JetStream) -> None:
 def _recover_stream(service: JetStream, account: str, value: bytes) -> None:
     log = service.server.log
     backend = service.accounts.get(account)
-    config, created = _kept(value, StreamConfig())
+    config, created, unfinished = _kept(value, StreamConfig())
     if backend is None:
         raise RecoveryError(f"there is no account {account!r}")
     stream = backend.open_stream(config, created)
@@ -79,7 +79,7 @@ def _recover_stream(service: JetStream, account: str, value: bytes) -> None:
         stream.recover(service.clock.wall_ns())
         for name, value in consumers:
             try:
-                stream.open_consumer(name, *_kept(value, ConsumerConfig()))
+                stream.open_consumer(name, *_kept(value, ConsumerConfig())[:2])
             except (RecoveryError, StoreError) as error:
                 if config.retention != LIMITS:
                     raise RecoveryError(f"its consumer {name!r} can't be opened: {error}") from None
@@ -88,6 +88,8 @@ def _recover_stream(service: JetStream, account: str, value: bytes) -> None:
         stream.abandon()
         raise
     stream.expire(service.clock.wall_ns())
+    if unfinished:
+        stream.finish()
     log.notice(f"  Restored {stream.state().messages:,} messages for stream {where}")
 
 

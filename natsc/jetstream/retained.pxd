@@ -51,6 +51,8 @@ cdef class RetainedStream(Visible):
     cdef heap_t ttls                        # when messages with a TTL expire
     cdef bint expiry_armed
     cdef readonly uint64_t sweep_at         # where drop_unneeded goes on; 0 = it has nothing to do
+    cdef readonly bint enforcing            # changed limits are being applied, in steps
+    cdef uint64_t enforce_at                # where that looks for subjects with too many messages; 0 = it doesn't
     cdef bint markers                       # where a subject's last message expires a marker takes its place
     cdef uint64_t age_floor                 # messages below never expire (TTL "never")
     cdef Usage account_usage
@@ -71,6 +73,7 @@ cdef class RetainedStream(Visible):
     cdef bint remove_expired(self, uint64_t seq) noexcept
     cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept
     cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept
+    cdef bint is_over(self) noexcept
     cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept
     cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept

@@ -43,27 +43,30 @@ cdef class RetainedStream(Visible):
     # What a message pushes out.
 
     cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept:
+        """A message has come on subject: remove what that pushes out."""
         cdef subject_t* state
         cdef uint64_t left = 0
+        # Where limits are being lowered there may be no end of it: a message then only makes room for itself, and a bit more.
+        cdef Py_ssize_t budget = 2 if self.enforcing else SCAN_BUDGET
         if self.max_per_subject > 0:
             state = subjects_find(&self.store.subjects, subject, n)
             left = state.count if state != NULL else 0
-            while left > <uint64_t>self.max_per_subject:
+            while budget and left > <uint64_t>self.max_per_subject:
                 state = self.store.subject_state(subject, n)
                 if state == NULL or state.count <= <uint64_t>self.max_per_subject:
                     break
                 if not self.remove_seq(state.first, None):
                     break
                 left -= 1
-        if self.discard_new:
-            return
-        if self.max_msgs > 0:
-            while self.store.msgs > <uint64_t>self.max_msgs and self.remove_seq(self.store.first_seq, None):
-                pass
-        if self.max_bytes > 0:
-            while self.store.bytes > <uint64_t>self.max_bytes and self.store.msgs and self.remove_seq(
-                    self.store.first_seq, None):
-                pass
+                budget -= 1
+        while budget and self.is_over() and self.remove_seq(self.store.first_seq, None):
+            budget -= 1
+
+    cdef bint is_over(self) noexcept:
+        """Whether the oldest messages have to go, for there are too many."""
+        if self.discard_new or self.store.msgs == 0:
+            return False
+        return (0 < self.max_msgs < <int64_t>self.store.msgs) or (0 < self.max_bytes < <int64_t>self.store.bytes)
 
     cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept:
         """Remove what came before seq, on its subject or on all."""
@@ -367,15 +370,52 @@ cdef class RetainedStream(Visible):
         self.settle()
         return removed
 
-    def enforce(self) -> None:
-        """The limits have changed: remove what is above them."""
-        cdef bytes subject
-        self.enforce_limits(b"", 0)
-        if self.max_per_subject > 0:
-            for subject in self.store.subjects_state():
-                self.enforce_limits(subject, len(subject))
+    def enforce(self, bint each_subject) -> None:
+        """The limits have changed: remove what is above them, much of it in later turns. each_subject: that of a subject, too.
+
+        What too many messages push out goes first, the oldest ones first.
+        """
+        self.enforce_at = max(self.store.first_seq, <uint64_t>1) if each_subject and self.max_per_subject > 0 else 0
+        if not self.enforcing:
+            self.enforcing = True
+            self.enforce_more()
+
+    def enforce_more(self) -> None:
+        """Go on with enforce."""
+        cdef subject_t* state
+        cdef uint64_t resume = 0
+        cdef Py_ssize_t left = SWEEP_BUDGET
+        cdef stored_t m
+        if self.closed:
+            self.enforcing = False
+            return
+        self.outbox.touch()
+        while left and self.is_over() and self.remove_seq(self.store.first_seq, None):
+            left -= 1
+        while left and self.enforce_at:
+            self.enforce_at = self.store.next(self.enforce_at, NULL, 0, SCAN_BUDGET, &m, &resume)
+            if self.enforce_at == 0:
+                break
+            state = subjects_find(&self.store.subjects, m.subject, m.subject_len)
+            if state != NULL and state.count > <uint64_t>self.max_per_subject:
+                self.remove_seq(self.enforce_at, None)
+            self.enforce_at += 1
+            left -= 1
+        self.settle()
+        if left:
+            self.enforcing = False
+        else:
+            self.enforce_later()
+
+    def enforce_later(self) -> None:
+        """Have enforce_more called in the next turn. See natsc/jetstream/streams.py."""
+
+    def purge_step(self, purge, Py_ssize_t budget) -> bool:
+        """Go on with a natsc.jetstream.msgstore.Purge. True when it is done."""
+        cdef bint done = purge.step(budget)
         self.outbox.touch()
         self.settle()
+        return done
 
     def set_armed(self, bint armed) -> None:
         """Whether a timer waits for the next expiry."""

@@ -27,6 +27,7 @@ cdef bint seqset_add(seqset_t* s, uint64_t seq) noexcept nogil
 cdef bint seqset_remove(seqset_t* s, uint64_t seq) noexcept nogil
 cdef bint seqset_has(seqset_t* s, uint64_t seq) noexcept nogil
 cdef uint64_t seqset_next(seqset_t* s, uint64_t seq) noexcept nogil
+cdef uint64_t seqset_next_missing(seqset_t* s, uint64_t seq) noexcept nogil
 cdef uint64_t seqset_prev(seqset_t* s, uint64_t seq) noexcept nogil
 cdef uint64_t seqset_count_from(seqset_t* s, uint64_t seq) noexcept nogil
 cdef bint seqset_restore(seqset_t* s, uint64_t no, const uint64_t* words) noexcept nogil

@@ -7,6 +7,7 @@ of a turn, and what waits for the disk, is the outbox's business (natsc/jetstrea
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from natsc.jetstream.account import AccountJetStream
 from natsc.jetstream.backend import StoreError
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from natsc._core import Client
     from natsc._core import Request as Received
     from natsc.engine.account import Account
+    from natsc.jetstream.api_request import Reply
+    from natsc.jetstream.backend import Steps
     from natsc.jetstream.store import Store
     from natsc.jetstream.streams import ManagedStream
+
+    Queued = tuple[bytes | None, Steps[Reply | None]]
 
 # Below $JS.API, what consumers and streams answer.
 _OF_OTHERS = (b"CONSUMER.MSG.NEXT.", b"DIRECT.GET")
@@ -77,6 +82,7 @@ class JetStream:
         self.open_fast_batches = 0
         self.api_total = 0
         self.api_errors = 0
+        self._queues: dict[AccountJetStream, deque[Queued]] = {}
         self._doors: dict[str, list[Client]] = {}
         self._direct: dict[ManagedStream, list[Client]] = {}
         self._for_origin: dict[
@@ -312,6 +318,7 @@ class JetStream:
             for door in doors:
                 self.engine.unsubscribe(door)
         self._doors.clear()
+        self._queues.clear()
         self.server.log.notice("JetStream Shutdown")
 
     # Requests
@@ -326,15 +333,61 @@ class JetStream:
         if self.domain and subject.startswith(f"$JS.{self.domain}.API."):
             subject = f"$JS.API.{subject[len(self.domain) + 9 :]}"
         request = Request(subject, received.payload, received.headers or b"", client)
+        queue = self._queues.get(backend)
+        if queue is None:
+            steps = api.begin(request, backend)
+            if self._step(backend, received.reply, steps):
+                return
+            queue = self._queues[backend] = deque(((received.reply, steps),))
+            self.clock.call_later(0, lambda: self._go_on(backend))
+        elif len(queue) < self.server.options.jetstream_request_queue_limit:
+            queue.append((received.reply, api.begin(request, backend)))
+        else:
+            self._drop_waiting(backend, queue)
+
+    def _step(self, backend: AccountJetStream, reply_to: bytes | None, steps: Steps[Reply | None]) -> bool:
+        """Goes on with a request. True when it is done, and answered."""
         before = self.outbox.queued
-        reply = api.dispatch(request, backend)
-        if reply is None or received.reply is None:
-            return
+        try:
+            next(steps)
+        except StopIteration as done:
+            reply: Reply | None = done.value
+        else:
+            return False
+        if reply is None or reply_to is None:
+            return True
         durable = self.outbox.queued != before or not self.outbox.failed
         self.outbox.reply_bytes(
-            backend.account, received.reply, reply.payload, reply.headers, durable=durable,
+            backend.account, reply_to, reply.payload, reply.headers, durable=durable,
             failure=_not_stored(reply.payload) if durable else b"",
         )  # fmt: skip
+        return True
+
+    def _go_on(self, backend: AccountJetStream) -> None:
+        """A request of an account takes several turns: those behind it wait, so that none sees it half done."""
+        queue = self._queues.get(backend)
+        if queue is None:
+            return
+        if self._step(backend, *queue[0]):
+            queue.popleft()
+        if queue:
+            self.clock.call_later(0, lambda: self._go_on(backend))
+        else:
+            del self._queues[backend]
+        self.engine.end_turn()
+
+    def _drop_waiting(self, backend: AccountJetStream, queue: deque[Queued]) -> None:
+        """Too many requests wait: all but the one in hand are dropped, and time out at those who sent them."""
+        from natsc.jetstream.advisories import api_limit_reached
+
+        dropped = len(queue)  # with the new one, without the one in hand
+        while len(queue) > 1:
+            queue.pop()[1].close()
+        self.server.log.warn(f"JetStream API queue limit reached, dropping {dropped:,} requests")
+        subject, payload = api_limit_reached(backend, dropped)
+        for account in self.engine.accounts():
+            if account.name == self.server.system_account_name:
+                self.outbox.reply_bytes(account, subject.encode(), payload, durable=False)
 
     def listen_direct(self, backend: AccountJetStream, stream: ManagedStream) -> None:
         """Answers direct gets of a stream, where it allows them."""

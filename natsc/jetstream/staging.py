@@ -118,7 +118,7 @@ class Staging:
         failpoint("restore.saved")
         if self.kept:
             owner.meta_delete(restore_key(owner.account.name, self.config.name))
-        stream.enforce()
+        stream.enforce(True)
         stream.expire(now)
         stream.start()
         stream.show_all()

@@ -14,17 +14,28 @@ from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.gotime import ZERO, Time, format_time
 from natsc.jetstream.layout import stream_name, with_checksum
+from natsc.jetstream.msgstore import Purge, SubjectWalk
 from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
 from natsc.jetstream.stream import Stream, consumers_told_deleted, consumers_told_shutdown
-from natsc.jetstream.stream_config import FILE, LostStreamData, SourceInfo, StoredMessage, StreamConfig, StreamState
+from natsc.jetstream.stream_config import (
+    FILE,
+    INTEREST,
+    LostStreamData,
+    SourceInfo,
+    StoredMessage,
+    StreamConfig,
+    StreamState,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from natsc.clock import Timer
     from natsc.jetstream.account import AccountJetStream
+    from natsc.jetstream.backend import Steps
     from natsc.jetstream.batch import Batches
     from natsc.jetstream.consumer_config import ConsumerConfig
     from natsc.jetstream.fastbatch import FastBatches
@@ -32,6 +43,8 @@ if TYPE_CHECKING:
     from natsc.jetstream.sources import Sourcing
 
 _NS = 1_000_000_000
+STEP = 4096
+"""Messages, or subjects, that one turn looks at in what takes several."""
 CONSUMER_KEY = b"config/"
 
 
@@ -63,6 +76,7 @@ class ManagedStream(Stream):
         self.sourcing: Sourcing | None = None
         self._transform: Any = None
         self._republish: Any = None
+        self._unfinished = False  # messages are being removed in steps: a restart is to go on with it
         self.configure(config)
 
     # Configuration
@@ -129,12 +143,15 @@ class ManagedStream(Stream):
         """Keeps the configuration, with the next batch. Streams in memory are not kept. Raises StoreError."""
         if self.config.storage == FILE:
             body = {"config": self.config.as_json(), "created": self.created}
+            if self._unfinished:
+                body["unfinished"] = True
             self.owner.meta_put(stream_key(self.account.name, self.name), with_checksum(encode(body)))
 
     def update(self, config: StreamConfig) -> None:
         unread = (config.allow_msg_ttl and not self.config.allow_msg_ttl) or (
             config.allow_msg_schedules and not self.config.allow_msg_schedules
         )
+        before, most = self.config.max_msgs_per_subject, config.max_msgs_per_subject
         self._close_batches(not config.allow_atomic, not config.allow_batched)
         self.configure(config)
         if unread:
@@ -144,7 +161,7 @@ class ManagedStream(Stream):
         self.save()
         self.listen([raw(subject) for subject in config.subjects])
         self.owner.listen_direct(self)
-        self.enforce()
+        self.enforce(most > 0 and (before <= 0 or most < before))
         self.arm_timer()
         self._follow_origins()
         self.owner.announce(lambda: advisories.stream_action(self.owner, self.name, advisories.MODIFY))
@@ -384,12 +401,37 @@ class ManagedStream(Stream):
         self.arm_timer()
         self.owner.engine.end_turn()
 
-    def sweep_later(self) -> None:
-        self.owner.clock.call_later(0, self._sweep)
+    # What takes several turns
 
-    def _sweep(self) -> None:
-        self.sweep()
-        self.owner.engine.end_turn()
+    def sweep_later(self) -> None:
+        self._go_on_with(self.sweep)
+
+    def enforce_later(self) -> None:
+        self._go_on_with(self.enforce_more)
+
+    def _go_on_with(self, step: Callable[[], None]) -> None:
+        """Has a step of what takes several turns done in the next one; a restart goes on with it too."""
+
+        def run() -> None:
+            step()
+            self._note_unfinished(self.enforcing or self.sweep_at > 0)
+            self.owner.engine.end_turn()
+
+        self._note_unfinished(True)
+        self.owner.clock.call_later(0, run)
+
+    def _note_unfinished(self, unfinished: bool) -> None:
+        if unfinished != self._unfinished and not self.closed and not self.store.error:
+            self._unfinished = unfinished
+            self.save()
+
+    def finish(self) -> None:
+        """Goes on with what a restart has cut short."""
+        self._unfinished = True
+        self.enforce(True)
+        if self.config.retention == INTEREST:
+            self.drop_unneeded()
+        self._note_unfinished(self.enforcing or self.sweep_at > 0)
 
     # Consumers
 
@@ -458,12 +500,14 @@ class ManagedStream(Stream):
         self.outbox.end_soon()
         return state
 
-    def subjects_totals(self, filter: str) -> dict[str, int]:
-        self.outbox.end_soon()
+    def subjects_totals(self, filter: str) -> Steps[dict[str, int]]:
         if not has_wildcard(filter):
             count = self.count_of(raw(filter))
             return {filter: count} if count else {}
-        return {text(subject): count for subject, (_, _, count) in self.store.subjects_state(raw(filter)).items()}
+        walk = SubjectWalk(self.store, raw(filter))
+        while not walk.step(STEP):
+            yield
+        return {text(subject): count for subject, count in walk.found.items()}
 
     def mirror_info(self) -> SourceInfo | None:
         mirror = self.sourcing.mirror if self.sourcing is not None else None
@@ -477,14 +521,18 @@ class ManagedStream(Stream):
         if self.store.purge(subject, seq, 0):
             self.tell_purged(subject)
 
-    def purge(self, filter: str, seq: int, keep: int) -> int:
+    def purge(self, filter: str, seq: int, keep: int) -> Steps[int]:
         if self.closed:
             raise StoreError("stream closed")
-        purged: int = self.store.purge(raw(filter), seq, keep)
+        purge = Purge(self.store, raw(filter), seq, keep)
+        while not self.purge_step(purge, STEP):
+            yield
+            if self.closed:
+                raise StoreError("stream closed")
         failpoint("stream.purged")
         self.tell_purged(raw(filter))
         self.show_all()
-        return purged
+        return purge.purged
 
     def remove(self, seq: int, erase: bool) -> bool:
         store = self.store

@@ -32,6 +32,7 @@ cdef struct subjects_t:
     uint32_t num_blocks
     uint32_t cap_blocks
     uint64_t seed
+    uint32_t clears         # how often it was emptied
     uint64_t free_lists[65]    # by an entry's size in units, unit + 1; [0] for all longer ones
 
 # A filter: NULL or ">" match everything.
@@ -42,10 +43,12 @@ cdef struct filter_t:
     bint literal
     bint all
 
-# A walk over the subjects. They come in no particular order; those added on the way may be missed.
+# A walk over the subjects, from all zero on. They come in no particular order; those added on the way may be missed. It ends
+# where the table is emptied meanwhile.
 cdef struct subject_iter_t:
     uint32_t block
     uint32_t unit
+    uint32_t clears         # of the table, when it began
     bint done
 
 cdef void subjects_init(subjects_t* t, uint64_t seed) noexcept nogil

@@ -47,11 +47,13 @@ cdef void subjects_clear(subjects_t* t) noexcept nogil:
     """Forget every subject and give the memory back: as fast for ten million as for one."""
     cdef uint32_t i
     cdef uint64_t seed = t.seed
+    cdef uint32_t clears = t.clears
     for i in range(t.num_blocks):
         free(t.blocks[i].data)
     free(t.blocks)
     free(t.slots)
     subjects_init(t, seed)
+    t.clears = clears + 1
 
 
 cdef subject_t* subjects_find(subjects_t* t, const char* s, Py_ssize_t n) noexcept nogil:
@@ -241,7 +243,9 @@ cdef subject_t* subjects_next(subjects_t* t, subject_iter_t* it, const filter_t*
     """
     cdef subject_block_t* b
     cdef subject_t* e
-    while it.block < t.num_blocks:
+    if it.block == 0 and it.unit == 0:
+        it.clears = t.clears
+    while it.block < t.num_blocks and it.clears == t.clears:
         b = &t.blocks[it.block]
         while it.unit < b.used:
             if budget <= 0:

@@ -324,3 +324,53 @@ async def test_jetstream_may_come_with_a_reload() -> None:
         folder = server._core.options.store_dir
         await client.close()
     assert not os.path.exists(folder)
+
+
+async def test_a_sweep_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """A consumer that many messages waited for is gone: they go in steps, and the server is stopped after the first."""
+    count = 12_000
+    async with natsc.Server(jetstream=True, store_dir=tmp_path) as server:
+        client = await server.connect_nats_py(allow_reconnect=False)
+        js = client.jetstream()
+        await js.add_stream(name="S", subjects=["s.>"], retention=RetentionPolicy.INTEREST)
+        for name in ("A", "B"):
+            await js.add_consumer("S", ConsumerConfig(durable_name=name, filter_subject=f"s.{name}"))
+        for _ in range(count):
+            await client.publish("s.A")
+        await js.publish("s.B")
+        stream = server._core.jetstream.accounts["$G"].stream("S")
+        stream.consumer("A").delete()
+        left = stream.state().messages
+        assert 1 < left <= count
+        await client.close()
+    async with natsc.Server(jetstream=True, store_dir=tmp_path) as server:
+        client = await server.connect_nats_py(allow_reconnect=False)
+        while (await client.jetstream().stream_info("S")).state.messages > 1:
+            await asyncio.sleep(0)
+        stream = server._core.jetstream.accounts["$G"].stream("S")
+        assert stream.sweep_at == 0
+        await client.close()
+
+
+async def test_requests_behind_a_long_one_see_it_done() -> None:
+    """A purge in steps, and what was asked behind it on the same connection, and on another one."""
+    count = 20_000
+    async with natsc.Server(jetstream=True) as server:
+        client = await server.connect_nats_py(allow_reconnect=False)
+        other = await server.connect_nats_py(allow_reconnect=False)
+        js = client.jetstream()
+        await js.add_stream(name="S", subjects=["s.>"], storage=StorageType.MEMORY)
+        for number in range(count):
+            await client.publish(f"s.{number % 2}")
+        await client.flush()
+        purging = asyncio.ensure_future(js.purge_stream("S", subject="s.0"))
+        infos = [asyncio.ensure_future(one.jetstream().stream_info("S")) for one in (client, other)]
+        await asyncio.sleep(0)  # both have sent what they ask
+        await client.publish("s.1")
+        assert await purging
+        behind, elsewhere = [(await info).state.messages - count // 2 for info in infos]
+        assert behind in (0, 1)
+        assert elsewhere in (0, 1, count // 2, count // 2 + 1)  # before it, or behind it
+        assert (await js.stream_info("S")).state.messages == count // 2 + 1
+        for each in (client, other):
+            await each.close()

@@ -15,7 +15,7 @@ from natsc.jetstream.quota import AccountLimits, ServerLimits
 from natsc.jetstream.stream_config import FILE, MEMORY, SourceInfo, StoredMessage, StreamConfig, StreamState
 
 if TYPE_CHECKING:
-    from natsc.jetstream.backend import SnapshotRequest
+    from natsc.jetstream.backend import SnapshotRequest, Steps
 
 START = 1_700_000_000_000_000_000
 RECORD_OVERHEAD = {FILE: 30, MEMORY: 16}
@@ -111,7 +111,10 @@ class FakeStream:
         size = RECORD_OVERHEAD[self.config.storage] + len(message.subject) + len(message.data) + len(message.headers)
         return size + 4 if message.headers and self.config.storage == FILE else size
 
-    def subjects_totals(self, filter: str) -> dict[str, int]:
+    enforcing = False
+
+    def subjects_totals(self, filter: str) -> Steps[dict[str, int]]:
+        yield
         totals: dict[str, int] = {}
         for message in self.messages.values():
             if is_subset(message.subject, filter):
@@ -143,7 +146,8 @@ class FakeStream:
         del self.backend.by_name[self.config.name]
         self.backend.announce(lambda: stream_action(self.backend, self.config.name, DELETE))
 
-    def purge(self, filter: str, seq: int, keep: int) -> int:
+    def purge(self, filter: str, seq: int, keep: int) -> Steps[int]:
+        yield
         matching = [at for at, message in self.messages.items() if is_subset(message.subject, filter or ">")]
         chosen = [at for at in matching if not seq or at < seq]
         chosen = chosen[: len(chosen) - keep] if keep else chosen

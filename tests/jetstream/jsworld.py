@@ -82,9 +82,14 @@ class FakeClock:
         raise AssertionError("no timer of Python's is expected")
 
 
+class FakeServer:
+    server_name = "TEST"
+
+
 class FakeService:
     """What an AccountJetStream needs of natsc.jetstream.service.JetStream."""
 
+    server = FakeServer()
     strict = True
     domain = ""
     long_acks = False
@@ -98,6 +103,9 @@ class FakeService:
         self.outbox = Outbox(world.engine, self.clock)
         self.space = Usage()
         self.api_total = self.api_errors = 0
+
+    def reserved(self, *, in_memory: bool) -> int:
+        return 0
 
     def listen_direct(self, *_: object) -> None:
         pass

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from natsc.jetstream.backend import finish
 from tests.jetstream.jsworld import MS, SECOND, JsWorld, Message
 
 SENT = [b"0", b"1", b"2", b"3", b"4"]
@@ -289,7 +290,7 @@ def test_a_purge_leaves_nothing_pending(js: JsWorld) -> None:
     js.fill(5)
     pull(js, batch=2)
     js.messages()
-    js.js.stream("S").purge("", 0, 0)  # type: ignore[union-attr]
+    finish(js.js.stream("S").purge("", 0, 0))  # type: ignore[union-attr]
     js.end_turn()
     assert js.info("S", "C") == {
         "delivered": (2, 5), "floor": (2, 5), "ack_pending": 0, "redelivered": 0, "waiting": 0, "pending": 0,

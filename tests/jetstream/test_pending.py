@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from natsc.jetstream.backend import finish
 from tests.jetstream.jsworld import SECOND, JsWorld
 
 
@@ -19,7 +20,7 @@ def js() -> JsWorld:
 def purge(js: JsWorld, filter: str, seq: int = 0, keep: int = 0) -> int:
     stream = js.js.stream("S")
     assert stream is not None
-    purged = stream.purge(filter, seq, keep)
+    purged = finish(stream.purge(filter, seq, keep))
     js.end_turn()
     return purged
 

@@ -11,6 +11,7 @@ import pytest
 from natsc._core import Request as Received
 from natsc.jetstream import api
 from natsc.jetstream.api_request import Request, header
+from natsc.jetstream.backend import finish
 from natsc.jetstream.names import short_hash
 from natsc.jetstream.sources import index_name, read_source_header
 from natsc.jetstream.stream_config import (
@@ -261,7 +262,7 @@ def test_a_full_sink_goes_on_when_there_is_room(js: SourceWorld) -> None:
     sink = js.sourcing("S", source("O"), max_msgs=2, discard="new")
     js.fill(4, "o.a")
     assert [data for _, _, data in stored(sink)] == [b"0", b"1"]
-    sink.purge("", 0, 0)
+    finish(sink.purge("", 0, 0))
     js.advance(3 * SECOND)
     assert [data for _, _, data in stored(sink)] == [b"2", b"3"]
     assert js.warnings == []
@@ -458,7 +459,7 @@ def test_whatever_happens_nothing_is_missing_or_there_twice(js: SourceWorld, see
         elif what < 0.7:
             origin.remove(chance.randint(1, origin.store.last_seq + 1), False)
         elif what < 0.75:
-            origin.purge(chance.choice(("", "o.b")), 0, chance.randrange(3))
+            finish(origin.purge(chance.choice(("", "o.b")), 0, chance.randrange(3)))
         elif what < 0.85 and origin.consumers():
             chance.choice(origin.consumers()).delete()
         elif what < 0.9:

@@ -676,3 +676,20 @@ def test_a_full_disk_fails_the_store_and_nothing_is_acknowledged_falsely(where):
     assert f.append_bytes(b"a", b"room again") == f.last_seq
     s.wait_durable()
     s.close()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["hot", "cold"])
+def test_a_purge_of_all_but_the_last_message(store, late):
+    f = store.open_stream("A", "S")
+    fill(f, 20, b"a")
+    f.append_bytes(b"b", b"the last", b"NATS/1.0\r\n\r\n", 77)
+    if late:
+        store, f = reopen(store)
+    assert f.purge(seq=21) == 20
+    assert f.append_bytes(b"b", b"next", b"", 78) == 22
+    for _ in range(2):
+        assert f.get_bytes(21) == (21, 77, b"b", b"NATS/1.0\r\n\r\n", b"the last")
+        assert f.subjects_state() == {b"b": (21, 22, 2)}
+        assert (f.msgs, f.first_seq, f.last_seq, f.next_bytes(1)[1]) == (2, 21, 22, 22)
+        store, f = reopen(store)
+    store.close()

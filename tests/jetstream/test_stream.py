@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from natsc.jetstream.backend import finish
 from natsc.jetstream.rare import INVALID, NEVER, count, parse_ttl, stripped, with_ttl_at_least
 from natsc.jetstream.stream_config import StreamConfig
 from tests.jetstream.jsworld import MS, SECOND, START_NS, JsWorld
@@ -196,7 +197,7 @@ def test_an_account_that_is_full(js: JsWorld) -> None:
     js.js.space.max_memory = 100
     assert publish(js, "s.a", b"x" * 50) == b'{"stream":"S","seq":1}'
     assert b'"err_code":10002' in publish(js, "s.a", b"x" * 50)
-    js.js.stream("S").purge("", 0, 0)  # type: ignore[union-attr]
+    finish(js.js.stream("S").purge("", 0, 0))  # type: ignore[union-attr]
     js.end_turn()
     assert publish(js, "s.a", b"x" * 50) == b'{"stream":"S","seq":2}'
 
