@@ -83,9 +83,9 @@ int dial(int id)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     await(fd, "\r\n");
-    if (opt.accounts || opt.one_account)
+    if (opt.accounts || opt.one_account || opt.by_role)
         snprintf(hello, sizeof hello, "CONNECT {\"user\":\"u%d\",\"pass\":\"p\",%s",
-                 opt.accounts ? id : 0, HELLO + strlen("CONNECT {"));
+                 opt.one_account ? 0 : id, HELLO + strlen("CONNECT {"));
     else
         strcpy(hello, HELLO);
     send_all(fd, hello, strlen(hello));
@@ -96,7 +96,7 @@ int dial(int id)
 struct conn *open_conn(enum role role, int id)
 {
     struct conn *c = must_alloc(calloc(1, sizeof *c));
-    c->fd = dial(id);
+    c->fd = dial(opt.by_role ? role == SUBSCRIBER || role == RESPONDER : id);
     c->role = role;
     c->id = id;
     c->tail_cap = (size_t)opt.size + LINE_MAX_BYTES;

@@ -33,6 +33,7 @@ extern struct options {
     int filtered;               /* -f: consumers of the stream, each of one subject */
     bool accounts;              /* -a: connection i logs in as user u<i>, password p */
     bool one_account;           /* -o: every connection logs in as u0 */
+    bool by_role;               /* -r: who publishes and requests logs in as u0, who receives and responds as u1 */
     bool keep;                  /* -k: the stream is there already */
     bool fill;                  /* -F: publish -N messages and leave the stream, however long it takes */
     bool no_acks;               /* -A: the consumer needs no acknowledgements */

@@ -6,10 +6,10 @@
  *
  * Modes (the options each one reads are in brackets)
  *     pub    publishers, nobody listens                                  [-n -s -H -t]
- *     fan    publishers on one subject, every subscriber gets everything [-n -m -s -H -W -t]
+ *     fan    publishers on one subject, every subscriber gets everything [-n -m -s -H -W -o -r -t]
  *     pair   publisher i and subscribers i, i+n, ... share subject i     [-n -m -s -H -t]
  *     queue  publishers on one subject, one queue group                  [-n -m -s -H -t]
- *     rtt    requesters with a window of open requests, responders       [-n -m -w -s -t]
+ *     rtt    requesters with a window of open requests, responders       [-n -m -w -s -o -r -t]
  *     conn   connect, CONNECT, PING, PONG, close, and again              [-w -t]
  *     idle   connections that do nothing: memory                         [-C -W -t]
  *     subs   subscriptions on a few connections: memory                  [-N -n -t]
@@ -63,7 +63,7 @@ static int usage(void)
     fprintf(stderr, "usage: loadgen MODE -p PORT [-P server_pid] [-t secs] [-s bytes] [-n publishers]\n"
                     "               [-m subscribers] [-w window] [-C connections] [-N count]\n"
                     "               [-S file|memory] [-D subjects] [-f consumers] [-H (headers)] [-W (wildcard)]\n"
-                    "               [-a (accounts)] [-o (one account)] [-k (keep the stream)] [-F (fill)] [-A (no acks)]\n"
+                    "               [-a (accounts)] [-r (by role)] [-o (one account)] [-k (keep the stream)] [-F (fill)] [-A (no acks)]\n"
                     "modes:");
     for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
         fprintf(stderr, " %s", MODES[i].name);
@@ -73,7 +73,7 @@ static int usage(void)
 
 static bool parse_options(int argc, char **argv)
 {
-    for (int o; (o = getopt(argc, argv, "p:P:t:s:n:m:w:C:N:S:D:f:HWaokFA")) != -1;)
+    for (int o; (o = getopt(argc, argv, "p:P:t:s:n:m:w:C:N:S:D:f:HWaorkFA")) != -1;)
         switch (o) {
         case 'p': opt.port = atoi(optarg); break;
         case 'P': opt.server_pid = atoi(optarg); break;
@@ -91,6 +91,7 @@ static bool parse_options(int argc, char **argv)
         case 'W': opt.wildcard = true; break;
         case 'a': opt.accounts = true; break;
         case 'o': opt.one_account = true; break;
+        case 'r': opt.by_role = true; break;
         case 'k': opt.keep = true; break;
         case 'F': opt.fill = true; break;
         case 'A': opt.no_acks = true; break;

@@ -65,18 +65,19 @@ void queue_pub(struct conn *c, const void *subject, size_t subject_len, const vo
 
 static void parse_head(const uint8_t *line, const uint8_t *eol, struct head *h)
 {
-    const uint8_t *token[5], *p = line;
-    size_t len[5], n = 0;
-    while (p < eol && n < 5) {
+    const uint8_t *token[6], *p = line;
+    size_t len[6], n = 0;
+    while (p < eol && n < 6) {
         const uint8_t *space = memchr(p, ' ', (size_t)(eol - p));
         token[n] = p;
         len[n] = (size_t)((space ? space : eol) - p);
         p += len[n++] + 1;
     }
-    if (n < 4 || memcmp(line, "MSG", 3)) /* HMSG is "no responders" (invariant 3) */
+    bool headers = line[0] == 'H'; /* of a request over a service; without a reply "no responders" (invariant 3) */
+    if (headers ? n != 6 : n < 4 || n > 5 || memcmp(line, "MSG", 3))
         fail("unexpected %.*s", (int)(eol - line), (const char *)line);
     *h = (struct head){.subject = token[1], .subject_len = len[1]};
-    if (n == 5) {
+    if (n >= 5) {
         h->reply = token[3];
         h->reply_len = len[3];
     }
