@@ -10,6 +10,7 @@ cdef enum failpoint_t:
     FAIL_COMMIT_REPORTED    # the loop knows
     FAIL_ENLARGE            # the map is full, and about to be made larger
     FAIL_SYNC               # a periodic sync is due
+    FAIL_SYNCED             # it is done, and not yet written down
     FAIL_RELEASE_BEGIN      # the loop is about to send what waited for the disk
     FAIL_RELEASE_END        # it is on its way
     FAIL_CHECKPOINT         # a checkpoint is queued, but for its head

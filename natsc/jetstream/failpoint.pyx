@@ -33,6 +33,7 @@ NAMES = {
     "commit.reported": FAIL_COMMIT_REPORTED,
     "store.enlarge": FAIL_ENLARGE,
     "store.sync": FAIL_SYNC,
+    "store.synced": FAIL_SYNCED,
     "release.begin": FAIL_RELEASE_BEGIN,
     "release.end": FAIL_RELEASE_END,
     "checkpoint": FAIL_CHECKPOINT,

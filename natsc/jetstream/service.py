@@ -247,10 +247,14 @@ class JetStream:
             self.outbox.attach(self.store)
             self.clock.settle = self.settle
             self.loop.add_reader(self.store.fileno(), self._on_durable)
+            if self.store.went_back:
+                self.server.log.warn(
+                    "The machine has stopped since JetStream synced its store: what was acknowledged after that is lost"
+                )
             if relaxed:
                 self.server.log.warn(
                     "JetStream syncs its store at intervals: "
-                    "what was acknowledged since the last time is lost in a power failure, and the store may be damaged"
+                    "what was acknowledged since the last time is lost in a power failure"
                 )
         return self.store
 

@@ -34,6 +34,7 @@ cdef class Store:
     cdef list opened                # what was decrypted and slices point into: the last OPENED_MAX, to the turn's end
     cdef readonly str directory
     cdef readonly str store_id
+    cdef readonly bint went_back    # the machine has stopped since the last sync: what came after it is lost
     cdef readonly str cipher        # how the log calls it; "" = nothing is encrypted
     cdef readonly dict streams      # encoded name -> FileStore
     cdef int lock_fd

@@ -28,10 +28,12 @@ from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CREATE, MDB_NEXT, MDB_NOSY
                                    cursor_get_trapped, cursor_open_trapped, find_map, forks_seen, mdb, note_map,
                                    trap_assert, trapped_any)
 from natsc.jetstream.lmdb import load as load_lmdb
+from natsc.jetstream.syncpoint import FILE as SYNCED
+from natsc.jetstream.syncpoint import boot_id, check_meta_pages, forget, go_back, open_file
 from natsc.jetstream.vault cimport Vault
 from natsc.jetstream.worker cimport (OP_META_DELETE, OP_META_PUT, UNIT_SHIFT, bell_clear_done, op_put, streamdb_t,
                                      worker_durable, worker_evict, worker_failed, worker_free, worker_lock_map, worker_new,
-                                     worker_start, worker_stop, worker_submit, worker_unlock_map)
+                                     worker_start, worker_stop, worker_submit, worker_sync, worker_unlock_map)
 
 cdef extern from "sys/mman.h" nogil:
     int madvise(void* p, size_t n, int advice)
@@ -43,14 +45,6 @@ MAP_SIZE_MIN = 256 << 20
 MAX_DBS = 16384             # two a stream, and meta
 UNFINISHED = ("compact", "encrypting")     # folders that a crash may have left, with copies of what there is
 UNFINISHED_MAX = 65536      # a data file without an id beside it isn't larger
-
-# LMDB's first two pages, as far as they are checked here: offsets.
-LMDB_MAGIC = b"\xde\xc0\xef\xbe\x01\0\0\0"
-META_FLAGS = 10
-META_MAGIC = 16
-META_PAGE_SIZE = 40
-META_TXN = 144
-META_SIZE = 152
 
 cdef enum:
     ID_SIZE = 16
@@ -214,36 +208,12 @@ def kept_id(directory: str) -> str | None:
     return kept
 
 
-def check_meta_pages(directory: str, *, strict: bool) -> None:
-    """Check the two pages with which LMDB's file begins, which have no checksum. Raises StoreError.
-
-    Transaction n writes page n % 2, so the two numbers differ by one; not strict: they may differ by more, for after a
-    power failure an unsynced file has either page or none. The file's length tells nothing: pages at its end that are
-    free may never have been written.
-    """
-    path = data_path(directory)
-    if not os.path.exists(path) or os.path.getsize(path) == 0:
-        return
-    with open(path, "rb") as file:
-        data = file.read(2 * 65536)
-    page_size = int.from_bytes(data[META_PAGE_SIZE:META_PAGE_SIZE + 4], "little")
-    ids = []
-    for number in range(2):
-        page = data[number * page_size:][:META_SIZE] if page_size in (4096, 8192, 16384, 32768, 65536) else b""
-        if (len(page) < META_SIZE or page[META_MAGIC:META_MAGIC + 8] != LMDB_MAGIC or page[META_FLAGS] != 8
-                or int.from_bytes(page[META_PAGE_SIZE:META_PAGE_SIZE + 4], "little") != page_size):
-            raise StoreError(f"page {number} of the data file {path!r} is damaged: it doesn't begin as LMDB's do")
-        ids.append(int.from_bytes(page[META_TXN:META_TXN + 8], "little"))
-    if ids != [0, 0] and (ids[0] % 2 != 0 or ids[1] % 2 != 1 or (strict and abs(ids[0] - ids[1]) != 1)):
-        raise StoreError(f"page 0 or 1 of the data file {path!r} is damaged: they are of transactions {ids[0]} and "
-                         f"{ids[1]}")
-
-
 cdef class Store:
     """The environment of a store directory, and its worker.
 
     sync_interval_ns 0: every batch is on disk before it counts as durable. Above 0: batches count when the operating
     system has them, and are synced at that interval: they survive the death of the process, not that of the machine.
+    After a stop of the machine the store is what it was at the last sync (went_back says so: syncpoint.pyx).
     Below 0: never synced, for stores that are thrown away.
     """
 
@@ -273,6 +243,7 @@ cdef class Store:
             known_id = kept_id(self.directory)
             for left in UNFINISHED:
                 shutil.rmtree(os.path.join(self.directory, left), ignore_errors=True)
+            self.went_back = known_id is not None and go_back(self.directory)
             try:
                 check_meta_pages(self.directory, strict=sync_interval_ns == 0)
             except StoreError:
@@ -289,6 +260,7 @@ cdef class Store:
             elif known_id != self.store_id:
                 raise StoreError(f"the data file in {self.directory!r} is that of another store: its id is "
                                  f"{self.store_id}, and the file 'id' says {known_id}")
+            self.begin_syncs(sync_interval_ns)
             rc = worker_start(self.w)
             if rc:
                 raise StoreError(f"can't start the storage worker: {os.strerror(rc)}")
@@ -362,6 +334,22 @@ cdef class Store:
         self.write_file("id", self.store_id.encode() + b"\n", durably)
         if durably:
             sync_directory(os.path.dirname(self.directory))
+
+    def begin_syncs(self, int64_t interval_ns) -> None:
+        """Before the first write: keep what to go back to, or nothing any more where each commit is synced."""
+        cdef bytes boot = boot_id()
+        cdef int rc = 0
+        if interval_ns > 0 and boot:
+            memcpy(self.w.boot, <char*>boot, len(boot))
+            self.w.synced_fd, self.w.synced_count = open_file(self.directory)
+            sync_directory(self.directory)
+            rc = worker_sync(self.w)
+        elif os.path.exists(os.path.join(self.directory, SYNCED)):
+            rc = mdb.env_sync(self.env, 1)
+            if rc == 0:
+                forget(self.directory)
+        if rc:
+            raise StoreError(f"can't write the store {self.directory!r}: {lmdb_text(rc)}")
 
     def write_file(self, name: str, content: bytes, durably: bool) -> None:
         """Write a small file beside the data file, whole or not at all."""
@@ -768,6 +756,10 @@ cdef class Store:
                 mdb.txn_abort(self.read)
                 self.read = NULL
             # A write transaction that was interrupted still holds LMDB's lock: the environment is left as it is.
+            if self.w.pin != NULL and not self.w.stuck:
+                mdb.txn_abort(self.w.pin)
+            if self.w.synced_fd >= 0:
+                os.close(self.w.synced_fd)
             if self.env != NULL and not self.w.stuck:
                 mdb.env_close(self.env)
                 if self.w.map != NULL:

@@ -25,8 +25,9 @@ from natsc.jetstream.lmdb cimport (MDB_CORRUPTED, MDB_CP_COMPACT, MDB_NEXT, MDB_
 from natsc.jetstream.lmdb import load as load_lmdb
 from natsc.jetstream.msgstore cimport MsgStore
 from natsc.jetstream.seqset cimport seqset_has, seqset_next
-from natsc.jetstream.store import StoreError, check_meta_pages, data_path, key_file, lmdb_text
+from natsc.jetstream.store import StoreError, data_path, key_file, lmdb_text
 from natsc.jetstream.subjectstate cimport subject_iter_t, subject_t, subjects_find, subjects_next
+from natsc.jetstream.syncpoint import check_meta_pages
 from natsc.jetstream.vault cimport Vault
 
 cdef enum:

@@ -84,20 +84,20 @@ def unwrap(kept: bytes, configured: str, store_id: str) -> bytes:
 
 
 def open_kept(kept: list[bytes], key: str, old_key: str, store_id: str) -> tuple[bytes, bool]:
-    """The store's key, of the first copy that is whole, and whether it took the previous configured key to open it.
+    """The store's key, of the first copy that opens, and whether it took the previous configured key to open it.
 
-    Raises StoreError.
+    Copies differ after a crash, while one of them was written anew. Raises StoreError.
     """
-    whole = next((one for one in kept if is_whole(one)), kept[0])
-    try:
-        return unwrap(whole, key, store_id), False
-    except WrongKeyError:
-        if not old_key:
-            raise
-    try:
-        return unwrap(whole, old_key, store_id), True
-    except WrongKeyError:
-        raise WrongKeyError("it is encrypted neither with the configured key nor with the previous one") from None
+    whole = [one for one in kept if is_whole(one)] or kept[:1]
+    for configured in (key, old_key) if old_key else (key,):
+        for one in dict.fromkeys(whole):
+            try:
+                return unwrap(one, configured, store_id), configured != key
+            except WrongKeyError:
+                pass
+    if old_key:
+        raise WrongKeyError("it is encrypted neither with the configured key nor with the previous one")
+    raise WrongKeyError("the store is encrypted with another key")
 
 
 def is_whole(kept: bytes) -> bool:

@@ -12,6 +12,7 @@ import sys
 
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.store import StoreError, data_path, foreign_streams, foreign_text, lock_directory, sync_directory
+from natsc.jetstream.syncpoint import forget, is_behind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ def main(tool: str, args: Sequence[str]) -> int:
         directory = find_store(store)
         lock = lock_directory(directory)
         try:
+            if is_behind(directory):
+                raise ToolError(
+                    f"the machine has stopped since the store in {directory!r} was synced last (sync_interval): "
+                    "the next start of the server brings it back to that"
+                )
             if tool == "compact":
                 return compact(directory, key)
             from natsc.jetstream.fsck import run
@@ -174,6 +180,8 @@ def compact(directory: str, key: Key) -> int:
             copy.close()
         if after.content() != before.content():
             raise ToolError("the copy isn't what the file is")
+        _sync(path)
+        forget(directory)
         failpoint("compact.copied")
         os.rename(data_path(fresh), path)
         failpoint("compact.replaced")
@@ -184,6 +192,15 @@ def compact(directory: str, key: Key) -> int:
     sync_directory(directory)
     print(f"{path}: {size:,} bytes before, {os.path.getsize(path):,} after")
     return WELL
+
+
+def _sync(path: str) -> None:
+    """A server that synced at intervals may have left it to the kernel."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _copy(file: StoreFile, path: str, fresh: str) -> int:

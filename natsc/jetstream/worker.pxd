@@ -75,6 +75,11 @@ cdef struct worker_t:
     uint64_t sync_interval_ns   # 0 with nosync = never
     bint sealed             # records come encrypted: their checksums are inside
     bint nosync             # commit without a sync
+    MDB_txn* pin            # with a sync interval: a reader of what is on disk, whose pages are not used anew
+    int synced_fd           # of the file with its head page (syncpoint.pyx); -1 = none is kept
+    uint64_t synced_count   # records in it so far
+    char boot[36]           # of the machine's run
+    size_t synced_pages     # of the data file, at the last sync
     # The queue: operation numbers begin with 1.
     opblock_t* first_block  # (loop) holds operation first_block_op and the next
     uint64_t first_block_op
@@ -125,6 +130,7 @@ cdef struct worker_t:
 cdef worker_t* worker_new() noexcept nogil
 cdef void worker_free(worker_t* w) noexcept nogil
 cdef int worker_start(worker_t* w) noexcept nogil
+cdef int worker_sync(worker_t* w) noexcept nogil
 cdef void worker_stop(worker_t* w) noexcept nogil
 cdef op_t* op_add(worker_t* w, uint32_t kind, streamdb_t* stream, uint64_t seq, size_t bytes) noexcept nogil
 cdef bint op_put(worker_t* w, uint32_t kind, streamdb_t* stream, const char* key, size_t key_len, const char* value,

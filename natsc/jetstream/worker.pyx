@@ -27,13 +27,14 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
 from natsc.jetstream.failpoint cimport (FAIL_COMMIT_APPLIED, FAIL_COMMIT_BEGIN, FAIL_COMMIT_DONE, FAIL_COMMIT_REPORTED,
-                                        FAIL_ENLARGE, FAIL_SYNC, failpoint)
+                                        FAIL_ENLARGE, FAIL_SYNC, FAIL_SYNCED, failpoint)
 from natsc.jetstream.bell cimport (bell_clear, bell_close, bell_open, bell_ring, bell_wait, monotonic_ns, mutex_free,
                                    mutex_new, pthread_mutex_lock, pthread_mutex_unlock, thread_join, thread_start)
 from natsc.jetstream.layout cimport (STORE_FORMAT, crc32c, record_seal, seq_to_key, key_to_seq, state_head_t)
 from natsc.jetstream.lmdb cimport (MDB_APPEND, MDB_CORRUPTED, MDB_CREATE, MDB_LAST, MDB_MAP_FULL, MDB_NEXT, MDB_NOTFOUND,
-                                   MDB_SET_KEY, MDB_SET_RANGE, TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_dbi,
-                                   MDB_txn, MDB_val, find_map, leaf_whole, mdb, note_map, trapped)
+                                   MDB_RDONLY, MDB_SET_KEY, MDB_SET_RANGE, TRAPPED_ASSERT, TRAPPED_FAULT, MDB_cursor, MDB_dbi,
+                                   MDB_envinfo, MDB_txn, MDB_val, find_map, leaf_whole, mdb, note_map, trapped)
+from natsc.jetstream.syncpoint cimport syncpoint_write
 
 cdef extern from *:
     """
@@ -66,6 +67,7 @@ cdef extern from *:
 
 cdef enum:
     UNIT = 262144           # 1 << UNIT_SHIFT
+    GROWTH_MAX = 67108864   # by which a file may grow between two syncs: nothing that was freed since is used again
     KEY_BUFFER = 512
 
 
@@ -77,6 +79,7 @@ cdef worker_t* worker_new() noexcept nogil:
     if w == NULL:
         return NULL
     w.wake_fd[0] = w.wake_fd[1] = w.done_fd[0] = w.done_fd[1] = -1
+    w.synced_fd = -1
     w.first_block = <opblock_t*>calloc(1, sizeof(opblock_t))
     w.first_block_op = 1
     w.last_block = w.first_block
@@ -598,6 +601,51 @@ cdef int apply_all(worker_t* w, MDB_txn* txn, uint64_t last) noexcept nogil:
     return 0
 
 
+cdef int sync(void* arg) noexcept nogil:
+    """Everything committed is put on disk, and is what the store goes back to, should the machine stop. In a trap."""
+    cdef worker_t* w = <worker_t*>arg
+    cdef MDB_txn* pin
+    cdef MDB_envinfo info
+    cdef int rc
+    w.failed_in = b"sync"
+    if w.synced_fd < 0:
+        return mdb.env_sync(w.env, 1)
+    rc = mdb.txn_begin(w.env, NULL, MDB_RDONLY, &pin)
+    if rc:
+        return rc
+    rc = mdb.env_sync(w.env, 1)
+    if rc == 0:
+        failpoint(FAIL_SYNCED)
+        rc = syncpoint_write(w.synced_fd, w.synced_count, w.boot, w.map, w.page_size)
+    if rc:
+        mdb.txn_abort(pin)
+        return rc
+    w.synced_count += 1
+    if w.pin != NULL:
+        mdb.txn_abort(w.pin)
+    w.pin = pin
+    mdb.env_info(w.env, &info)
+    w.synced_pages = info.last_pgno
+    return 0
+
+
+cdef int worker_sync(worker_t* w) noexcept nogil:
+    """sync() in a trap. By the worker, or before it runs. 0 or what failed."""
+    cdef int rc = trapped(&sync, w)
+    if rc == TRAPPED_ASSERT or rc == TRAPPED_FAULT:
+        w.stuck = True
+    return rc
+
+
+cdef bint has_grown(worker_t* w) noexcept nogil:
+    """Whether the file has become so much larger since the last sync that it is time for one."""
+    cdef MDB_envinfo info
+    if w.pin == NULL:
+        return False
+    mdb.env_info(w.env, &info)
+    return (info.last_pgno - w.synced_pages) * w.page_size > GROWTH_MAX
+
+
 cdef int enlarge(worker_t* w) noexcept nogil:
     """Double the map. No transaction is open: not the worker's, and map_lock keeps the loop from having one."""
     cdef uint64_t size = w.map_size * 2
@@ -606,8 +654,15 @@ cdef int enlarge(worker_t* w) noexcept nogil:
     if not space_left(size - w.map_size):
         return MDB_MAP_FULL
     failpoint(FAIL_ENLARGE)
+    if w.pin != NULL:
+        rc = sync(w)                    # so that giving up the pin for a moment, with no write in it, gives up nothing
+        if rc:
+            return rc
+        mdb.txn_reset(w.pin)
     pthread_mutex_lock(w.map_lock)
     rc = mdb.env_set_mapsize(w.env, size)
+    if rc == 0 and w.pin != NULL:
+        rc = mdb.txn_renew(w.pin)
     if rc == 0:
         w.map_size = size
         rc = find_map(w.env, w.meta_dbi, &moved)
@@ -695,10 +750,9 @@ cdef void* worker_run(void* arg) noexcept nogil:
         timeout = -1
         if unsynced and w.sync_interval_ns:
             now = monotonic_ns()
-            if now - synced_ns >= w.sync_interval_ns:
+            if now - synced_ns >= w.sync_interval_ns or has_grown(w):
                 failpoint(FAIL_SYNC)
-                w.failed_in = b"sync"
-                rc = mdb.env_sync(w.env, 1)
+                rc = worker_sync(w)
                 if rc:
                     fail(w, rc)
                     return NULL
@@ -712,8 +766,7 @@ cdef void* worker_run(void* arg) noexcept nogil:
         store32(&w.sleeping, 0)
         bell_clear(w.wake_fd)
     if w.nosync and w.sync_interval_ns:
-        w.failed_in = b"sync"
-        rc = mdb.env_sync(w.env, 1)
+        rc = worker_sync(w)
         if rc:
             fail(w, rc)
     return NULL

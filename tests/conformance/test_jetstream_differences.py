@@ -40,9 +40,7 @@ def test_a_sync_interval_is_told(tmp_path: Path) -> None:
     try:
         with Client(running.port) as client:
             create(client, "S")
-        running.wait_log(
-            "what was acknowledged since the last time is lost in a power failure, and the store may be damaged"
-        )
+        running.wait_log("what was acknowledged since the last time is lost in a power failure$")
         assert json.loads(running.get("/jsz").body)["config"]["sync_interval"] == 10_000_000_000
     finally:
         running.close()

@@ -20,12 +20,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from natsc.embed_thread import run_in_thread
+from natsc.jetstream import syncpoint
 
 from .consuming import all_scenarios
 from .disk import Disk, Op, read_log
@@ -41,7 +42,8 @@ LATER_S = 2.0  # moves the clock beyond every ack_wait and what a restart adds
 class Point(NamedTuple):
     life: int
     op: int  # number of the last operation before the power fails
-    sent: int  # bytes that the client had been sent
+    known_life: int  # what must be there is what the client knew in that life
+    sent: int  # when it had been sent so many bytes
 
 
 class Cut(Exception):
@@ -51,7 +53,7 @@ class Cut(Exception):
 class Images:
     """The images of the recording in `where`. `failed` has (image, what is wrong)."""
 
-    def __init__(self, where: Path, seed: str, barriers: str = "FE", jobs: int = 1) -> None:
+    def __init__(self, where: Path, seed: str, barriers: str = "FE", jobs: int = 1, *, last_sync: bool = False) -> None:
         self.where = where
         self.seed = seed
         self.jobs = jobs
@@ -62,6 +64,8 @@ class Images:
         self.disk = Disk(self.root, barriers)
         self.at = (0, 0)  # life and number of operations that the disk has seen
         self.points = [point for life in range(len(self.logs)) for point in self.points_of(life)]
+        if last_sync:
+            self.points = list(self.points_of_syncs())
         self.chosen: dict[Point, list[int]] = {}
         self.running: dict[int, tuple[str, int]] = {}  # by process: image, pipe
         self.tried = 0
@@ -77,8 +81,27 @@ class Images:
             if op.kind == "S" and op.number == client:
                 sent += len(op.data)
             if op.kind in "CMRUWEGS":
-                found.append(Point(life, index, sent))
+                found.append(Point(life, index, life, sent))
         return found
+
+    def points_of_syncs(self) -> Iterator[Point]:
+        """The points, with what the client knew when the last sync before them began."""
+        points = {(point.life, point.op): point for point in self.points}
+        sent = begun = synced = (0, 0)
+        writing = False
+        for life, log in enumerate(self.logs):
+            for index, op in enumerate(log):
+                point = points.get((life, index))
+                sent = (life, point.sent) if point else sent
+                name = os.path.basename(op.path)
+                if op.kind == "F" and name == "data.mdb":
+                    begun = sent
+                elif name == "synced":
+                    writing = op.kind == "W"  # either counts then, the one before or this one
+                    if op.kind == "E":
+                        synced = begun
+                if point and not writing:
+                    yield point._replace(known_life=synced[0], sent=synced[1])
 
     # The disk
 
@@ -105,7 +128,7 @@ class Images:
         self.chosen = {point: list(range(n)) for point, n in zip(self.points, times, strict=True) if n}
 
     def moments(self, life: int) -> list[tuple[int, Callable[[], None]]]:
-        return [(point.sent, partial(self.fork, point)) for point in self.chosen if point.life == life]
+        return [(point.sent, partial(self.fork, point)) for point in self.chosen if point.known_life == life]
 
     def fork(self, point: Point) -> None:
         self.advance(point)
@@ -124,6 +147,7 @@ class Images:
     def become(self, name: str, pipe: int) -> NoReturn:
         """This process is the image's now."""
         signal.alarm(IMAGE_S)
+        syncpoint.BOOT_ID = os.devnull  # the machine is another one
         self.pipe = pipe
         place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         where = Path(tempfile.mkdtemp(prefix="natsc-image-", dir=place))
@@ -205,12 +229,19 @@ def check_image(where: Path, scenarios: list[Scenario]) -> None:
     need(not errors, f"the log says {errors}")
 
 
+def reasons(failed: list[tuple[str, str]]) -> dict[str, int]:
+    """How many images failed in which way: 'Lost' is a promise that was broken, all else a server that didn't work."""
+    kinds = [text.split(": ")[1] if text.count(": ") else text for _, text in failed]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
 def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.images", description=__doc__.split("\n")[0])
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**9)))
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--config", default="", help="more of the jetstream block, such as 'sync_interval: 2m'")
+    parser.add_argument("--last-sync", action="store_true", help="check what was there at the last sync")
     parser.add_argument("--without", default="", help="barriers that don't count: F, E or FE")
     parser.add_argument("--keep", type=Path, help="keep the recording there, or use the one that is there")
     parser.add_argument("--only", help="the name of one image of a kept recording")
@@ -221,7 +252,7 @@ def main(args: Sequence[str] | None = None) -> int:
             where.mkdir(exist_ok=True)
             record(where, options.seed, ROUNDS, options.config)
         barriers = "".join(each for each in "FE" if each not in options.without)
-        images = Images(where, options.seed, barriers, options.jobs)
+        images = Images(where, options.seed, barriers, options.jobs, last_sync=options.last_sync)
         if options.only:
             life, index, number = map(int, options.only.split("."))
             images.chosen = {p: [number] for p in images.points if (p.life, p.op) == (life, index)}
@@ -231,7 +262,7 @@ def main(args: Sequence[str] | None = None) -> int:
         images.run()
         took = time.monotonic() - began
         print(f"seed {options.seed}: {images.tried} images of {len(images.points)} moments in {took:.0f} s, "
-              f"{len(images.failed)} failed; {images.kinds}")  # fmt: skip
+              f"{len(images.failed)} failed; {images.kinds}; {reasons(images.failed)}")  # fmt: skip
         for name, text in images.failed[:10]:
             print(f"  {name}: {text[:2000]}")
     return 1 if images.failed else 0

@@ -38,6 +38,7 @@ COMPACT = "import sys; from natsc.jetstream.storetools import main; main('compac
 STEPS = {
     "store.enlarge": BEGIN + "s = Store(where, map_size=1 << 20)" + APPEND,
     "store.sync": BEGIN + "s = Store(where, sync_interval_ns=1_000_000)" + APPEND + "import time; time.sleep(20)",
+    "store.synced": BEGIN + "s = Store(where, sync_interval_ns=1_000_000)" + APPEND + "import time; time.sleep(20)",
     "checkpoint": BEGIN + "s = Store(where); s.open_stream('A', 'S').append_bytes(b's', b'x'); s.close()",
     "key.kept": BEGIN + "Store(where, key='new', old_key='old')",
     "encrypt.copied": ENCRYPT,
@@ -80,9 +81,9 @@ def test_every_failpoint_is_passed() -> None:
     assert NAMES.keys() - STEPS.keys() - ELSEWHERE == {"consumer.deleted"}
 
 
-@pytest.mark.parametrize("name", ["store.enlarge", "store.sync"])
+@pytest.mark.parametrize("name", ["store.enlarge", "store.sync", "store.synced"])
 def test_while_messages_are_stored(name: str, tmp_path: Path) -> None:
-    acked = killed_at(name, tmp_path, 10 if name == "store.sync" else 1)
+    acked = killed_at(name, tmp_path, 1 if name == "store.enlarge" else 10)
     store = Store(str(tmp_path))
     assert store.open_stream("A", "S").last_seq >= int(acked[-1]) > 0
     store.close()

@@ -41,6 +41,7 @@ ROWS = (
         "natsc.jetstream.ackstate",
         "natsc.jetstream.subjectstate",
     ),
+    ("natsc.jetstream.syncpoint",),
     (
         "natsc.jetstream.msgstore",
         "natsc.jetstream.worker",
