@@ -459,7 +459,7 @@ cdef class AckingConsumer(StreamConsumer):
         cdef uint32_t crc
         cdef pend_t* p
         cdef int64_t now = <int64_t>self.e.now_ns
-        cdef int64_t wait
+        cdef int64_t sent_ns, wait
         if end - at < 8 or at[4] != STATE_FORMAT:
             return
         memcpy(&crc, at, 4)
@@ -474,10 +474,11 @@ cdef class AckingConsumer(StreamConsumer):
                 raise MemoryError
             if s.redelivered:
                 acks_redelivered(&self.acks, p, <int>s.redelivered)
-            p.sent_ns = s.base_ns - wall_offset
+            sent_ns = min(s.base_ns - wall_offset, now)     # in the future only where the wall clock was set back
+            p.sent_ns = sent_ns
             wait = self.wait_of(p)
             if not s.pending:
                 acks_give_up(&self.acks, p)
             elif wait > 0:
-                wait = max(s.base_ns - wall_offset + wait, now + min(wait, <int64_t>RESTART_WAIT_NS))
+                wait = max(sent_ns + wait, now + min(wait, <int64_t>RESTART_WAIT_NS))
                 acks_due(&self.acks, p, <uint64_t>wait)

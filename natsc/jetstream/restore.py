@@ -201,7 +201,7 @@ class Restore:
                 self._queued -= len(payload)
                 self._fed = False
                 self.received += len(payload)
-                self.owner.outbox.reply_bytes(self.owner.account, reply, b"")
+                self._answer(reply, b"")
         except _REFUSALS as error:
             self._fail(error, reply)
 
@@ -239,7 +239,12 @@ class Restore:
         took = self._announce_end()
         answer = restored(stream, self.owner)
         self._log("notice", f"Completed restore of {friendly_bytes(self.received)} for stream {self._where} in {took}")
-        self.owner.outbox.reply_bytes(self.owner.account, reply, answer.payload)
+        self._answer(reply, answer.payload)
+
+    def _answer(self, reply: bytes, payload: bytes) -> None:
+        """Once all is on disk so far; where that fails, the sender is told."""
+        failure = restored(StoreError("store failed"), self.owner).payload
+        self.owner.outbox.reply_bytes(self.owner.account, reply, payload, failure=failure)
 
     def _fail(self, error: Exception, reply: bytes | None) -> None:
         self.cancel()

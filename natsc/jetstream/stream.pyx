@@ -259,7 +259,8 @@ cdef class Stream(RetainedStream):
     cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
                      Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept:
         """Check a message, store it and queue the answer."""
-        cdef int64_t ts = self.given_ts or self.outbox.wall_ns()
+        cdef int64_t now = self.given_ts or self.outbox.wall_ns()
+        cdef int64_t ts = now
         cdef int64_t ttl_ns = 0
         cdef uint64_t seq
         cdef uint64_t before = 0
@@ -302,7 +303,7 @@ cdef class Stream(RetainedStream):
             if seq == 0:
                 self.refuse(reply, reply_len, ERR_STORE_FAILED, {"err": self.store_error()})
                 return
-            if ttl_ns > 0 and self.ttl_allowed and heap_push(&self.ttls, ts + ttl_ns, seq):
+            if ttl_ns > 0 and self.ttl_allowed and heap_push(&self.ttls, now + ttl_ns, seq):
                 self.arm_timer()
             if self.max_per_subject > 0 or self.max_msgs > 0 or self.max_bytes > 0:
                 self.enforce_limits(subject, n)

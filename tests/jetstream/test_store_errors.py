@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from natsc.jetstream.layout import with_checksum
+from natsc.jetstream.store import Store
 from tests.conformance.harness import Server
 
+from .backups import backup, restore
 from .client import Client
 
 STREAM = {"name": "S", "subjects": ["s"], "allow_direct": True}
@@ -37,13 +42,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Faulty:
     """A server whose disk can be made to fail."""
 
-    def __init__(self, library: Path, where: Path) -> None:
-        self.where = where
+    def __init__(self, library: Path, where: Path, more: str = "", name: str = "data.mdb") -> None:
         self.control = where / "control"
-        self.config = f'http: "127.0.0.1:-1"\njetstream {{ store_dir: "{where}" }}\n'
-        self.server = Server(
-            "natsc", self.config, environment={"LD_PRELOAD": str(library), "NATSC_FAIL": str(self.control)}
-        )
+        self.config = f'http: "127.0.0.1:-1"\njetstream {{ store_dir: "{where}"\n{more} }}\n'
+        self.environment = {"LD_PRELOAD": str(library), "NATSC_FAIL": str(self.control), "NATSC_FAIL_FILE": f"/{name}"}
+        self.start(self.environment)
+
+    def start(self, environment: dict[str, str] | None = None) -> None:
+        self.server = Server("natsc", self.config, environment=environment)
         self.client = Client(self.server.port)
 
     def fail(self, call: str, code: int, after: int = 0) -> None:
@@ -67,14 +73,16 @@ class Faulty:
         answer = self.server.get("/healthz")
         return answer.status, answer.json()
 
-    def restart(self) -> None:
-        """Stop it, and start it with a disk that works."""
+    def stop(self) -> None:
         self.client.__exit__()
         self.server.signal(signal.SIGTERM)
         assert self.server.wait() == 0
         self.server.close()
-        self.server = Server("natsc", self.config)
-        self.client = Client(self.server.port)
+
+    def restart(self) -> None:
+        """Stop it, and start it with a disk that works."""
+        self.stop()
+        self.start()
 
     def close(self) -> None:
         self.client.__exit__()
@@ -175,3 +183,149 @@ def test_a_confirmed_acknowledgement_is_not_confirmed(faulty: Faulty) -> None:
     faulty.restart()
     assert faulty.api("CONSUMER.INFO.S.C")["num_ack_pending"] <= 1
     assert faulty.api("CONSUMER.INFO.S.C")["ack_floor"]["stream_seq"] == 0
+
+
+CONSUMER = {"stream_name": "S", "config": {"durable_name": "C", "ack_policy": "explicit"}}
+
+
+@pytest.mark.parametrize(("call", "code"), [("fdatasync", errno.EIO), ("write", errno.ENOSPC)])
+@pytest.mark.parametrize(("operation", "body"), WRITING)
+def test_what_the_api_could_not_store_it_does_not_confirm(
+    faulty: Faulty, operation: str, body: object, call: str, code: int
+) -> None:
+    """The request is the first one that fails: it is refused, and after a restart all is as it was."""
+    assert "error" not in faulty.api("CONSUMER.CREATE.S.C", CONSUMER)
+    before = faulty.api("STREAM.INFO.S")
+    faulty.fail(call, code)
+    error = faulty.api(operation, body)["error"]
+    assert (error["code"], error["err_code"]) == (503, 10077)
+    assert not [line for line in faulty.server.log if "Traceback" in line]
+    faulty.restart()
+    after = faulty.api("STREAM.INFO.S")
+    assert (after["config"], after["state"]) == (before["config"], before["state"])
+    assert faulty.api("CONSUMER.NAMES.S")["consumers"] == ["C"]
+    assert faulty.api("STREAM.NAMES")["streams"] == ["S"]
+
+
+@pytest.mark.parametrize("after", [0, 2, 6])
+def test_a_restore_is_not_confirmed(faulty: Faulty, after: int) -> None:
+    """Wherever it fails, the stream isn't there after a restart, or is whole."""
+    for number in range(300):
+        faulty.client.request("s", b"%d" % number * 1000)
+    saved = backup(faulty.client, "S")
+    config = {**saved.answer["config"], "name": "T", "subjects": ["t"]}
+    faulty.fail("write", errno.ENOSPC, after)
+    try:
+        answer = restore(faulty.client, config, saved.archive)
+    except AssertionError as refused:  # not even begun
+        assert "10077" in str(refused)
+    else:
+        assert answer["error"]["err_code"] in (10077, 10062), answer
+    faulty.server.wait_log("nothing more is stored")
+    assert not [line for line in faulty.server.log if "Traceback" in line]
+    faulty.restart()
+    assert faulty.api("STREAM.NAMES")["streams"] == ["S"]
+    assert restore(faulty.client, config, saved.archive)["state"]["messages"] == 305
+
+
+def test_a_snapshot_needs_no_disk_to_write_to(faulty: Faulty) -> None:
+    faulty.fail("fdatasync", errno.EIO)
+    assert "error" in faulty.publish()[0]
+    saved = backup(faulty.client, "S")
+    assert saved.answer["state"]["messages"] >= 5
+    faulty.restart()
+    config = {**saved.answer["config"], "name": "T", "subjects": ["t"]}
+    assert restore(faulty.client, config, saved.archive)["state"]["messages"] >= 5
+
+
+def test_consumers_go_on_with_what_is_there(faulty: Faulty) -> None:
+    """What they deliver and what is acknowledged isn't kept any more: that is delivered again after a restart."""
+    assert "error" not in faulty.api("CONSUMER.CREATE.S.C", CONSUMER)
+    faulty.fail("fdatasync", errno.EIO)
+    assert "error" in faulty.publish()[0]
+    acks = faulty.client.deliveries("$JS.API.CONSUMER.MSG.NEXT.S.C", b'{"batch":5}', 5)
+    for ack in acks:
+        faulty.client.write(f"PUB {ack} 4\r\n+ACK\r\n".encode())
+    assert faulty.api("CONSUMER.INFO.S.C")["num_ack_pending"] == 0
+    assert not [line for line in faulty.server.log if "Traceback" in line]
+    faulty.restart()
+    assert faulty.api("CONSUMER.INFO.S.C")["ack_floor"]["stream_seq"] == 0
+    assert len(faulty.client.deliveries("$JS.API.CONSUMER.MSG.NEXT.S.C", b'{"batch":5}', 5)) == 5
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "synced"])
+def test_a_sync_at_an_interval_that_fails(library: Path, tmp_path: Path, name: str) -> None:
+    faulty = Faulty(library, tmp_path, "sync_interval: 50ms", name)
+    try:
+        assert "error" not in faulty.api("STREAM.CREATE.S", STREAM)
+        faulty.fail("fdatasync" if name == "data.mdb" else "write", errno.EIO)
+        faulty.publish()
+        faulty.server.wait_log(r"\[ERR\] JetStream storage failed \(sync\): Input/output error")
+        assert faulty.publish()[0]["error"]["err_code"] == 10077
+        assert faulty.healthy()[0] == 503
+        faulty.restart()
+        assert faulty.publish()[0]["seq"] in (1, 2)
+    finally:
+        faulty.close()
+
+
+# The tools
+
+
+def tool(library: Path, where: Path, name: str, *failing: object) -> subprocess.CompletedProcess[str]:
+    (where / "control").write_text(" ".join(map(str, failing)) + "\n")
+    return subprocess.run(
+        [sys.executable, "-m", "natsc", name, str(where)],
+        env={**os.environ, "LD_PRELOAD": str(library), "NATSC_FAIL": str(where / "control")},
+        capture_output=True, text=True, timeout=50,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("failing", "text"),
+    [
+        (("write", errno.ENOSPC, 0), "No space left on device"),
+        (("write", errno.EIO, 0), "Input/output error"),
+        (("fdatasync", errno.EIO, 0), "Input/output error"),
+        (("fdatasync", errno.EIO, 1), "Input/output error"),
+    ],
+)
+def test_a_compaction_that_fails_changes_nothing(
+    library: Path, tmp_path: Path, failing: tuple[object, ...], text: str
+) -> None:
+    store = Store(str(tmp_path), map_size=1 << 28)
+    store.meta_put(b"stream/A/S", with_checksum(b'{"config":{"name":"S"},"created":1}'))
+    stream = store.open_stream("A", "S")
+    for _ in range(50):
+        stream.append_bytes(b"s", b"x" * 3000, ts_ns=1)
+    store.close()
+    data = tmp_path / "natsc" / "data.mdb"
+    before = data.read_bytes()
+    done = tool(library, tmp_path, "compact", *failing)
+    assert done.returncode == 2
+    assert text in done.stderr and "Traceback" not in done.stderr
+    assert data.read_bytes() == before
+    assert tool(library, tmp_path, "compact", "none", 0, 0).returncode == 0
+    assert tool(library, tmp_path, "fsck", "none", 0, 0).returncode == 0
+
+
+@pytest.mark.parametrize("failing", [("write", errno.ENOSPC, 3), ("fdatasync", errno.EIO, 2)])
+def test_a_plain_store_that_cannot_be_encrypted_stays_plain(
+    library: Path, tmp_path: Path, failing: tuple[str, int, int]
+) -> None:
+    faulty = Faulty(library, tmp_path)
+    assert "error" not in faulty.api("STREAM.CREATE.S", STREAM)
+    faulty.publish(count=5)
+    faulty.stop()
+    faulty.fail(*failing)
+    encrypted = faulty.config.replace("jetstream {", "jetstream { key: k,")
+    server = Server("natsc", encrypted, environment=faulty.environment, wait=False)
+    try:
+        server.wait_log(r"\[FTL\] Can't start JetStream: .*(No space left on device|Input/output error)")
+        assert server.wait() == 1
+        assert not [line for line in server.log if "Traceback" in line]
+    finally:
+        server.close()
+    faulty.start()
+    assert faulty.api("STREAM.INFO.S")["state"]["messages"] == 5
+    faulty.close()
