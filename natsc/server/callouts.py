@@ -111,9 +111,9 @@ class Callouts:
 
     def close(self) -> None:
         """Nobody is asked any more, and nobody is let in."""
+        self._queue.clear()
         for client in list(self._waiting):
             self.forget(client)
-        self._queue.clear()
 
     def check(self) -> None:
         """Says what of the configuration can't work."""
@@ -123,8 +123,9 @@ class Callouts:
         known = self._server.configured_account(callout.account) is not None
         if not known:
             log.error(f"Authorization callout account {quote(callout.account)} not valid")
+        own = self._server.options.websocket.username
         for name in callout.auth_users:
-            if not self._server.auth.knows(name):
+            if name != own and not self._server.auth.knows(name):
                 why = "<nil>" if known else "account missing"
                 log.error(f"Authorization callout user {quote(name)} not valid: {why}")
 

@@ -48,6 +48,9 @@ DEFAULTS = {"verbose": True, "pedantic": True, "echo": True}
 _SEEN_MAX = 64
 _SEEN_BYTES_MAX = 512
 
+# How the delivery of a callout's question begins.
+_CALLOUTS = (b"MSG $SYS.REQ.USER.AUTH ", b"HMSG $SYS.REQ.USER.AUTH ")
+
 # A field whose value stays out of trace lines, up to the value; then the value, which may be a string.
 _SECRET = (
     rb'(?i)((?:(?:auth_token|pass)[^\s:=]{0,32}|(?<![a-z0-9_])(?:proxy_sig|nkey|sig|jwt)"?)\s*[:=]\s*)'
@@ -127,6 +130,7 @@ class Handshake:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._seen: dict[bytes, Connect] = {}
+        self._is_secret = False  # of the message whose operation was traced last: what somebody logs in with is in it
 
     # CONNECT
 
@@ -406,6 +410,7 @@ class Handshake:
         if arg is not None:
             text += " " + (redact_connect(arg) if op == b"CONNECT" else go_text(arg))
         self.server.log_client(client, "trace", f"{arrow} [{text}]")
+        self._is_secret = op.startswith(_CALLOUTS)
 
     def on_payload(self, client: Client, arrow: str, message: bytes, hdr_len: int) -> None:
         """A message's payload, in or out; trace_headers shows the header block alone, max_traced_msg_len cuts it."""
@@ -416,6 +421,8 @@ class Handshake:
             message = message[: hdr_len - 4]
         if not message:
             return
+        if self._is_secret:
+            message = b"[REDACTED]"
         limit = options.max_traced_msg_len
         cut = 0 < limit < len(message)
         text = go_quote(message[:limit])[:-1] + '..."' if cut else go_quote(message)

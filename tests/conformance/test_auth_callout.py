@@ -252,6 +252,15 @@ class TestLetIn:
         wire = dial(server).ready(user="u")
         assert account_of(wire)["expires"] > 0
 
+    def test_an_answer_with_headers(self, shared_server, serve, dial):
+        server = shared_server(config())
+
+        def answer(asked):
+            service.wire.hpub(asked.reply, b"NATS/1.0\r\nNats-Service: x\r\n\r\n", into("BAR")(asked))
+
+        service = serve(server, answer)
+        assert account_of(dial(server).ready(user="u"))["account"] == "BAR"
+
     def test_allowed_responses(self, shared_server, serve, dial):
         server = shared_server(config())
         serve(server, into("BAR", sub={"allow": ["q"]}, resp={"max": 1, "ttl": 0}))
@@ -265,7 +274,8 @@ class TestLetIn:
         from .callout import Asked
 
         server = shared_server(config())
-        service = await nats.connect(server.url, user="auth", password="p", allow_reconnect=False)
+        options = {"allow_reconnect": False, "connect_timeout": TIMEOUT_S}
+        service = await nats.connect(server.url, user="auth", password="p", **options)
 
         async def answer(msg):
             asked = Asked(msg.subject, msg.reply, b"", msg.data, None)
@@ -276,11 +286,11 @@ class TestLetIn:
 
         await service.subscribe(SUBJECT, cb=answer)
         await service.flush()
-        client = await nats.connect(server.url, user="u", password="right", allow_reconnect=False)
-        info = json.loads((await client.request("$SYS.REQ.USER.INFO")).data)
+        client = await nats.connect(server.url, user="u", password="right", **options)
+        info = json.loads((await client.request("$SYS.REQ.USER.INFO", timeout=TIMEOUT_S)).data)
         assert info["data"]["account"] == "BAR"
         with pytest.raises(nats.errors.Error):
-            await nats.connect(server.url, user="u", password="wrong", allow_reconnect=False)
+            await nats.connect(server.url, user="u", password="wrong", **options)
         await client.close()
         await service.close()
 
@@ -587,6 +597,17 @@ class TestDifferent:
         assert dial(server).connect(user="nobody").eof() == [VIOLATION]
         wire = dial(server).lines("PING")
         assert wire.line() == {"natsc": VIOLATION, "nats-server": b"PONG"}[server_kind]
+
+    def test_questions_in_a_trace(self, start, server_kind, serve, dial):
+        server = start(config(more="trace: true"))
+        service = serve(server, into("BAR"))
+        mark = len(server.log)
+        dial(server).ready(user="u", **{"pass": "secret"}).pub("after", "shown").flush()
+        server.wait_log(r"MSG_PAYLOAD: \[\"shown\"\]", after=mark)
+        log = "\n".join(server.log)
+        assert (service.wait().token in log) == (server_kind == "nats-server")
+        if server_kind == "natsc":
+            assert re.search(r"->> \[MSG \$SYS.REQ.USER.AUTH 1 .*\n.* ->> MSG_PAYLOAD: \[\"\[REDACTED\]\"\]", log)
 
     def test_what_the_log_has_at_the_start(self, start, server_kind):
         server = start(config().replace("[auth, sys]", "[auth, nobody]"))

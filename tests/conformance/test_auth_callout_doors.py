@@ -94,6 +94,19 @@ class TestDoors:
         assert door.frame()[1] == VIOLATION + b"\r\n"
         assert service.wait().options == {"user": "cookie", "pass": "monster", "protocol": 0}
 
+    def test_a_websockets_own_user(self, start, dial):
+        """The service may be the user of that door."""
+        websocket = "websocket { listen: '127.0.0.1:-1', no_tls: true, authorization { username: auth, password: p } }"
+        callout = f"authorization {{ timeout: 5s, auth_callout {{ issuer: {ISSUER}, auth_users: [auth] }} }}"
+        server = start(f"{callout}\n{websocket}")
+        port = int(server.wait_log(r"Listening for websocket clients on ws://.*:(\d+)$")[1])
+        for password, said in ((b"p", b"PONG\r\n"), (b"no", VIOLATION + b"\r\n")):
+            door = Door(port)
+            assert door.frame()[1].startswith(b"INFO ")
+            login = b'CONNECT {"user":"auth","pass":"%b","verbose":false}\r\nPING\r\n' % password
+            door.sock.sendall(frame(1, login))
+            assert door.frame()[1] == said
+
     def test_connection_types(self, start, serve, dial):
         server = start(config())
         serve(server, into("BAR", allowed_connection_types=["WEBSOCKET", "STANDARD", "PIGEON"]))
