@@ -21,8 +21,8 @@ LIMITS: list[tuple[str, Any]] = [
     ("max_msgs_per_subject", 1), ("max_msgs_per_subject", 2), ("discard_new_per_subject", True), ("max_msg_size", 12),
     ("max_msg_size", 60), ("duplicate_window", 0), ("duplicate_window", 2 * SECOND), ("deny_delete", True),
     ("deny_purge", True), ("allow_rollup_hdrs", True), ("allow_rollup_hdrs", True), ("allow_msg_ttl", True),
-    ("allow_msg_ttl", True), ("max_age", 3 * SECOND), ("max_age", 9 * SECOND), ("first_seq", 7),
-    ("allow_direct", True), ("allow_direct", True), ("subject_transform", None),
+    ("allow_msg_ttl", True), ("max_age", 3 * SECOND), ("max_age", 9 * SECOND), ("max_age", 9 * SECOND),
+    ("first_seq", 7), ("allow_direct", True), ("allow_direct", True), ("subject_transform", None),
 ]  # fmt: skip
 CONSUMING: list[tuple[str, Any]] = [
     ("ack_policy", "none"), ("ack_policy", "all"), ("deliver_policy", "last"), ("deliver_policy", "new"),

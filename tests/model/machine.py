@@ -270,7 +270,7 @@ class Programs(RuleBasedStateMachine):
 
     def create_stream(self, config: dict[str, Any]) -> None:
         base = f"m{self.fresh():08}"
-        config = {"name": base.upper(), "subjects": [f"{base}.>"], **self.as_time_goes(config)}
+        config = self.as_time_goes({"name": base.upper(), "subjects": [f"{base}.>"], **config})
         if "subject_transform" in config:
             config["subject_transform"] = {"src": f"{base}.a.*", "dest": f"{base}.t.{{{{wildcard(1)}}}}"}
         made = self.create(config)
@@ -287,6 +287,8 @@ class Programs(RuleBasedStateMachine):
         for name in ("max_age", "duplicate_window", "ack_wait"):
             if not self.timed and config.get(name):
                 config[name] *= 3600
+        if self.timed and "subjects" in config:
+            config.setdefault("allow_msg_ttl", True)
         if not self.timed and "backoff" in config:
             config["backoff"] = [3600 * one for one in config["backoff"]]
         return config
@@ -737,6 +739,34 @@ class Programs(RuleBasedStateMachine):
         else:
             self.write(f"PUB {subject} {len(how)}\r\n{how}\r\n".encode())
         self.settle()
+
+    @precondition(consumers_there)
+    @rule(
+        one=which_consumer,
+        words=st.lists(tokens, min_size=1, max_size=4),
+        body=bodies,
+        batch=st.integers(1, 5),
+        how=st.sampled_from(["", "", "+ACK", "-NAK", "later", "+WPI"]),
+        which=st.integers(0, 3),
+        seconds=st.sampled_from([0, 0, 1.5, 4.0]),
+    )
+    def exchange(
+        self, one: int, words: list[str], body: bytes, batch: int, how: str, which: int, seconds: float
+    ) -> None:
+        """What most clients do, in one step: chance alone seldom brings these together."""
+        self.publish_several(words, body)
+        consumer = self.consumer(one)
+        if not consumer.push_key:
+            self.pull(one, batch, 0, False, 2.6)
+        elif not consumer.active:
+            self.listen(one)
+        if how:
+            self.acknowledge(one, which, how, True)
+        if seconds:
+            self.time_passes(seconds)
+
+    def time_passes(self, seconds: float) -> None:
+        """Where there is a clock to move."""
 
     def consumer(self, one: int) -> Consumer:
         consumers = list(self.model.consumers.values())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 import natsc
-from tests.model.draw import which_consumer
+from tests.model.draw import bodies, tokens, which_consumer
 from tests.model.machine import Programs, consumers_there, counts
 from tests.model.peer import Peer
 
@@ -78,6 +78,14 @@ class Timed(Programs):
 
     @rule(seconds=st.sampled_from([0.4, 1.0, 1.5, 2.5, 4.0, 11.0, 130.0]))
     def wait(self, seconds: float) -> None:
+        self.time_passes(seconds)
+
+    @rule(words=tokens, body=bodies, ttl=st.sampled_from(["2", "5", "never"]), seconds=st.sampled_from([0, 1.5, 4.0]))
+    def publish_for_a_while(self, words: str, body: bytes, ttl: str, seconds: float) -> None:
+        self.messages((words, {"Nats-TTL": ttl}, body))
+        self.time_passes(seconds)
+
+    def time_passes(self, seconds: float) -> None:
         self.advance(seconds)
         counts["clock steps"] += 1
         self.settle()
