@@ -44,11 +44,13 @@ class JWTUser:
     """
 
     __slots__ = (
-        "bearer", "has_default_permissions", "issued_at", "payload", "public_key", "signing_key", "subs", "tags",
+        "bearer", "has_default_permissions", "issued_at", "name", "payload", "public_key", "signing_key", "subs",
+        "tags",
     )  # fmt: skip
 
     def __init__(self, claims: jwt.UserClaims, limits: jwt.UserLimits) -> None:
         self.public_key = claims.sub
+        self.name = claims.name
         self.issued_at = claims.iat
         self.signing_key = claims.iss if claims.nats.issuer_account else ""
         self.tags = claims.nats.tags

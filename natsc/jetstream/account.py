@@ -202,6 +202,8 @@ class AccountJetStream:
         return random_name(22)
 
     def count_request(self, failed: bool) -> None:
+        if not self.enabled:
+            return
         self.api_total += 1
         self.service.api_total += 1
         if failed:

@@ -345,7 +345,9 @@ def _user(system: System, request: Request) -> dict[str, Any]:
     found: dict[str, Any] = {"user": client.user, "account": client.account.name}
     claimed = snapshot.claims(system.server, client.account.name)
     found["account_name"] = claimed.name_tag if claimed is not None and claimed.name_tag else client.account.name
-    grant = client.grant
+    grant, jwt_user = client.grant, snapshot.jwt_user(client)
+    if jwt_user is not None and jwt_user.name:
+        found["user_name"] = jwt_user.name
     permissions = grant.permissions if grant is not None else None
     if permissions is not None:
         found["permissions"] = _permissions(permissions)

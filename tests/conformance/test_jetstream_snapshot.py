@@ -248,6 +248,9 @@ def test_a_stream_that_never_had_messages(pair: Any) -> None:
     source, target, move = pair
     create(source, name="N", subjects=["n"])
     move("N")
+    state = state_of(target, "N")
+    assert (state["messages"], state["last_seq"]) == (0, 0)
+    assert state["first_seq"] == (0 if target.server.kind == "natsc" else 1)
     assert json.loads(target.request("n", b"x").payload)["seq"] == 1
 
 

@@ -81,6 +81,15 @@ class TestLogin:
         assert info["remote_account"] == str(ACCOUNT)
         assert not info.get("acc_is_sys")
 
+    def test_the_user_is_told_its_name(self, shared_server, dial):
+        server = shared_server(PLAIN)
+        for name in ("her", ""):
+            wire = login(dial, server, user_jwt(USER, ACCOUNT, claims={"name": name}))
+            op = wire.sub("_INBOX.x", 1).pub("$SYS.REQ.USER.INFO", reply="_INBOX.x").op()
+            expected = {"user": str(USER), "account": str(ACCOUNT), "account_name": "acct"}
+            found = json.loads(op.split(b"\r\n", 1)[1])["data"]
+            assert list(found.items()) == list((expected | ({"user_name": name} if name else {})).items())
+
     def test_the_system_account(self, shared_server, dial):
         wire = login(dial, shared_server(PLAIN), user_jwt(USER, SYSTEM), protocol=1).lines("PING")
         assert wire.line() == b"PONG"

@@ -292,6 +292,16 @@ def test_requests(askers, subject, body):
     compare(askers, ask)
 
 
+def test_requests_of_accounts_without_jetstream_are_not_counted(askers):
+    def ask(asker: Asker) -> Any:
+        before = asker.server.varz()["jetstream"]["stats"]["api"]
+        assert "error" in (asker.ask("c", "$JS.API.INFO") or {})
+        after = asker.server.varz()["jetstream"]["stats"]["api"]
+        return [after["total"] - before["total"], after["errors"] - before["errors"]]
+
+    compare(askers, ask)
+
+
 def test_statsz(askers):
     """Its jetstream block, and who is counted as active."""
 
