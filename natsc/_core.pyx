@@ -28,6 +28,7 @@ from natsc.engine.client cimport (detach, publish_own, receive, send_bytes, send
 from natsc.engine.close cimport READ_ERROR
 from natsc.engine.msgtrace cimport trace_asked
 from natsc.engine.permissions cimport Permissions, may_subscribe, replies_free
+from natsc.engine.service cimport responses_prune
 from natsc.engine.sublist cimport cache_count, cache_free, cache_init, sublist_init, sublist_match
 from natsc.engine.tail cimport drop_from_tail, keep_tail, reserve_tail, trim_tail
 from natsc.engine.timers cimport timer_cancel, timers_fire
@@ -323,6 +324,7 @@ cdef class Engine:
             if e.jobs != NULL or self.requests:
                 self.run_jobs()
             self.flush_dirty()
+            responses_prune(e)
             # What a client had subscribed to goes when it is closed out: somebody may wait for that.
             if not (e.subs_changed and e.watches != NULL) and e.jobs == NULL and not self.requests:
                 break
@@ -497,7 +499,6 @@ cdef void collect_request(engine_t* e, client_t* c, sub_t* s, client_t* src, mat
     cdef Py_ssize_t hdr = msg.hdr_len if msg.hdr_len > 0 else 0
     cdef bytes start
     if e.traced != NULL and not trace_asked(e, c.account, m.subject, m.subject_len):
-        e.declined = True
         return
     for start in h.declined:
         if m.subject_len >= len(start) and memcmp(m.subject, <const char*>start, len(start)) == 0:

@@ -19,7 +19,7 @@ from natsc.engine.service cimport reply_prefix_choose, responses_clear, take_req
 from natsc.engine.shadow cimport shadows_add, shadows_remove
 from natsc.engine.sublist cimport sub_subject, sublist_visit
 from natsc.engine.transform cimport Mappings, Transform, copy_text
-from natsc.engine.types cimport SPECIAL_LOCAL, engine_t, service_t, stream_import_t, sub_t
+from natsc.engine.types cimport SPECIAL_LOCAL, engine_t, response_t, service_t, stream_import_t, sub_t
 
 
 @cython.no_gc_clear     # __dealloc__ needs engine and client
@@ -81,6 +81,18 @@ cdef class ServiceImport:
     def num_responses(self) -> int:
         """How many responses it waits for."""
         return self.s.num_responses
+
+    def responses(self) -> list:
+        """Those that are waited for: (account where it comes, subject there, account where it goes, subject there, Measured)."""
+        cdef list found = []
+        cdef response_t* r = self.s.first
+        while r != NULL:
+            found.append((
+                <object>r.dest.handle, r.text[:r.subject_len].decode("utf-8", "surrogateescape"), <object>r.account.handle,
+                r.text[r.subject_len:r.subject_len + r.to_len].decode("utf-8", "surrogateescape"),
+                <object>r.measured if r.measured != NULL else None))
+            r = r.next
+        return found
 
     def close(self) -> None:
         responses_clear(&self.engine.e, &self.s)

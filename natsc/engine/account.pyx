@@ -204,6 +204,7 @@ cdef void bury_sub(engine_t* e, client_t* c, sub_t* s) noexcept nogil:
     sublist_remove(&c.account.sublist, s)
     e.total_subs -= 1
     e.subs_changed = True
+    e.interest_lost = e.num_responses != 0
     s.next = e.sub_graves
     e.sub_graves = s
 

@@ -380,17 +380,25 @@ cdef uint32_t deliver_traced(engine_t* e, client_t* src, match_t* m, msg_t* msg)
     return sent
 
 
-cdef uint32_t deliver_as(engine_t* e, match_t* m, const char* shown, Py_ssize_t n, msg_t* msg) noexcept nogil:
-    """Deliver a message of the server to everybody in m, as one on another subject than the one that was matched.
+cdef uint32_t deliver_as(engine_t* e, match_t* m, const char* to, Py_ssize_t to_len, msg_t* msg) noexcept nogil:
+    """Deliver a message of the server to everybody in m, the match of `to`, as one on its own subject.
 
-    A blank must stand behind the n bytes of shown. Counts what was sent. Returns how many received it.
+    A blank must stand behind the message's subject. It is the one that is seen in other accounts too, whether an import
+    or a service led there. Counts what was sent. Returns how many received it.
     """
     cdef match_t seen = m[0]
+    cdef msg_t sent_to = msg[0]
+    cdef const char* shown = e.shown
+    cdef Py_ssize_t shown_len = e.shown_len
     cdef target_t t
     cdef uint32_t i = 0, k, group, start, sent = 0, first = e.num_forwards
-    seen.subject = <char*>shown
-    seen.subject_len = <uint32_t>n
+    seen.subject = <char*>msg.subject
+    seen.subject_len = <uint32_t>msg.subject_len
     seen.hits = 0           # what prefixes there are carry the matched subject
+    sent_to.subject = to
+    sent_to.subject_len = to_len
+    e.shown = msg.subject
+    e.shown_len = msg.subject_len
     e.internal = 0
     while i < m.num_targets:
         group = max(m.targets[i].group, <uint32_t>1)
@@ -398,10 +406,12 @@ cdef uint32_t deliver_as(engine_t* e, match_t* m, const char* shown, Py_ssize_t 
         for k in range(group):
             t = m.targets[i + (start + k) % group]
             t.prefix = NULL
-            if deliver_one(e, NULL, &seen, &t, msg):
+            if deliver_one(e, NULL, &seen, &t, &sent_to):
                 sent += 1
                 break
         i += group
+    e.shown = shown
+    e.shown_len = shown_len
     if unlikely(e.num_forwards != first):
         sent -= run_forwards(e, NULL, first)
     e.counters.out_msgs += sent - e.internal

@@ -69,8 +69,10 @@ cdef void trace_egress(engine_t* e, client_t* c, sub_t* s, const char* why) noex
 
 
 cdef bint trace_asked(engine_t* e, account_t* a, const char* subject, Py_ssize_t n) noexcept with gil:
-    """The server itself is asked something in account a. Returns whether it is to answer."""
-    return (<object>e.traced).asked((<object>a.handle).name, as_bytes(subject, n))
+    """The server itself is asked something in account a. Returns whether it is to answer; else it has declined."""
+    cdef bint answers = (<object>e.traced).asked((<object>a.handle).name, as_bytes(subject, n))
+    e.declined = not answers
+    return answers
 
 
 cdef bytes subject_of(sub_t* s):

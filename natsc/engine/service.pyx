@@ -8,9 +8,9 @@ to the reply subject that the requester gave.
 Invariants
 1. A response that is waited for is in the engine's hash table and in its service's list, oldest first. It goes when it
    was answered (many: with an empty message), when nobody received the request, or threshold_ns after the last sign of
-   life: then nothing is left of a request that is never answered.
+   life, or when nobody listens for it any more: then nothing is left of a request that is never answered.
 2. Between the delivery and the sending on, slices of the message stay valid: both happen within one publish.
-3. A request with a reply subject of JetStream's acknowledgements keeps it.
+3. What has a reply subject of JetStream's acknowledgements keeps it, request or response.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -19,11 +19,11 @@ from libc.string cimport memcmp, memcpy
 
 from cpython.ref cimport PyObject, Py_XDECREF
 
-from natsc.engine.deliver cimport deliver_msg, forward_push
+from natsc.engine.deliver cimport deliver_as, deliver_msg, forward_push
 from natsc.engine.hooks cimport hook_requester, hook_service_begins, hook_service_ends
-from natsc.engine.msgtrace cimport trace_imported, with_trace_dest
+from natsc.engine.msgtrace cimport strncasecmp, trace_imported, with_trace_dest
 from natsc.engine.random cimport random_below
-from natsc.engine.sublist cimport cache_lookup
+from natsc.engine.sublist cimport cache_lookup, sublist_match
 from natsc.engine.text cimport put_number
 from natsc.engine.timers cimport timer_arm, timer_cancel
 from natsc.engine.transform cimport mappings_apply, transform_apply
@@ -36,6 +36,10 @@ cdef enum:
     SERVED = 0              # how a measured request ended: as natsc/server's metrics name it
     NOBODY_THERE = 1
     TIMED_OUT = 2
+    INTEREST_LOST = 3
+    PRUNE_AT_ONCE = 256     # with more responses it is looked only now and then whether somebody still listens for them
+    PRUNE_NS = 100000000
+    CHAIN_MAX = 16          # services that a response goes through: deliver.pyx's FORWARD_DEPTH_MAX
 
 cdef char* DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 cdef char* INFO_KEY = b"Nats-Request-Info:"
@@ -138,6 +142,7 @@ cdef response_t* response_new(engine_t* e, service_t* s, account_t* account, acc
     r.account = account
     r.dest = dest
     r.time_ns = e.now_ns
+    r.wanted = is_wanted(e, r)
     r.chain = e.responses[r.hash & (e.cap_responses - 1)]
     e.responses[r.hash & (e.cap_responses - 1)] = r
     e.num_responses += 1
@@ -146,6 +151,59 @@ cdef response_t* response_new(engine_t* e, service_t* s, account_t* account, acc
     if s.first == r:
         arm(s)
     return r
+
+
+cdef inline bint is_reply(const char* s, Py_ssize_t n) noexcept nogil:
+    return n > 4 and memcmp(s, b"_R_.", 4) == 0
+
+
+cdef bint stop_at_any(sub_t* s, void* ctx) noexcept nogil:
+    return False
+
+
+cdef bint is_wanted(engine_t* e, response_t* r) noexcept nogil:
+    """Whether anybody listens where r is to go, behind all the services between."""
+    cdef int depth = 0
+    while r != NULL and depth < CHAIN_MAX:
+        if not is_reply(r.text + r.subject_len, r.to_len):
+            return not sublist_match(&r.account.sublist, r.text + r.subject_len, r.to_len, stop_at_any, NULL)
+        r = response_find(e, r.text + r.subject_len, r.to_len)
+        depth += 1
+    return False
+
+
+cdef bint response_wanted(engine_t* e, const char* subject, Py_ssize_t n) noexcept nogil:
+    """Whether anybody gets what is sent to subject: where it is that of a response, whoever listens for that."""
+    return not is_reply(subject, n) or is_wanted(e, response_find(e, subject, n))
+
+
+cdef void prune(engine_t* e) noexcept nogil:
+    """Wait for no response that nobody listens for any more."""
+    cdef response_t* r
+    cdef response_t* chain
+    cdef uint32_t i
+    for i in range(e.cap_responses):
+        r = e.responses[i]
+        while r != NULL:
+            chain = r.chain
+            if r.wanted and not is_wanted(e, r):
+                response_end(e, r, NULL, INTEREST_LOST)
+            r = chain
+
+
+cdef void on_prune_timer(engine_t* e, client_t* c) noexcept nogil:
+    prune(e)
+
+
+cdef void responses_prune(engine_t* e) noexcept nogil:
+    """Where subscriptions have gone, look whether anybody still listens for the responses that are waited for."""
+    if not e.interest_lost:
+        return
+    e.interest_lost = False
+    if e.num_responses <= PRUNE_AT_ONCE:
+        prune(e)
+    elif e.prune_timer.when_ns == 0:
+        timer_arm(&e.timers, &e.prune_timer, e.now_ns + PRUNE_NS + random_below(&e.random, PRUNE_NS // 4), on_prune_timer, NULL)
 
 
 cdef void response_free(engine_t* e, response_t* r) noexcept nogil:
@@ -211,7 +269,10 @@ cdef Py_ssize_t put_reply(msg_t* msg, char* info, Py_ssize_t n) noexcept nogil:
 
 
 cdef Py_ssize_t copy_headers(const char* hdr, Py_ssize_t n, char* out) noexcept nogil:
-    """Header lines without the one that tells who asks, and without the empty line at the end."""
+    """Header lines without any that tells who asks, and without the empty line at the end.
+
+    In whatever case: there are responders whose headers have none.
+    """
     cdef char* o = out
     cdef const char* end = hdr + n - 2
     cdef const char* line
@@ -221,7 +282,7 @@ cdef Py_ssize_t copy_headers(const char* hdr, Py_ssize_t n, char* out) noexcept 
             hdr += 1
         if hdr < end:
             hdr += 1
-        if hdr - line > 18 and memcmp(line, INFO_KEY, 18) == 0:
+        if hdr - line > 18 and strncasecmp(line, INFO_KEY, 18) == 0:
             continue
         o = put(o, line, hdr - line)
     return o - out
@@ -305,6 +366,26 @@ cdef bint send_on(engine_t* e, client_t* src, account_t* account, msg_t* msg, fo
     return True
 
 
+cdef bint send_as(engine_t* e, account_t* account, msg_t* msg, forward_t* f) noexcept nogil:
+    """Deliver a response that receivers are to see on another subject. Returns whether anybody received it."""
+    cdef match_t* m = cache_lookup(e, &account.sublist, msg.subject, msg.subject_len)
+    cdef const char* to = msg.subject
+    cdef Py_ssize_t n = msg.subject_len
+    cdef uint32_t sent
+    if m == NULL:
+        return False
+    msg.subject = f.shown
+    msg.subject_len = f.shown_len
+    sent = deliver_as(e, m, to, n, msg)
+    account.counters.out_msgs += sent - e.internal
+    account.counters.out_bytes += (sent - e.internal) * msg.size
+    return sent != 0
+
+
+cdef inline bint is_ack(const char* reply, Py_ssize_t n) noexcept nogil:
+    return n >= 8 and memcmp(reply, b"$JS.ACK.", 8) == 0
+
+
 cdef uint32_t send_traced(engine_t* e, client_t* src, account_t* account, msg_t* msg, forward_t* f,
                           bint allow_trace) noexcept nogil:
     """Deliver a traced message in another account, where its trace ends unless that account allows more.
@@ -344,6 +425,7 @@ cdef void take_request(engine_t* e, client_t* c, sub_t* s, client_t* src, match_
     f.run = run_request
     f.owner = c.owner
     f.msg = msg[0]
+    f.shown = NULL
     forward_push(e, &f)
 
 
@@ -357,7 +439,7 @@ cdef void run_request(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
     cdef Py_ssize_t cap = s.account.json_name_len + REQUESTER_SIZE
     cdef Py_ssize_t n = 0
     cdef Py_ssize_t room = 0
-    cdef bint answered = f.msg.reply != NULL and not (f.msg.reply_len >= 8 and memcmp(f.msg.reply, b"$JS.ACK.", 8) == 0)
+    cdef bint answered = f.msg.reply != NULL and not is_ack(f.msg.reply, f.msg.reply_len)
     out.subject = f.msg.subject
     out.subject_len = f.msg.subject_len
     if s.transform != NULL:
@@ -419,6 +501,8 @@ cdef void take_response(engine_t* e, client_t* c, sub_t* s, client_t* src, match
     f.run = run_response
     f.owner = NULL
     f.msg = msg[0]
+    f.shown = e.shown
+    f.shown_len = e.shown_len
     forward_push(e, &f)
 
 
@@ -439,7 +523,7 @@ cdef void run_response(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
     data[r.to_len] = 32
     out.subject = data
     out.subject_len = r.to_len
-    if f.msg.reply != NULL:     # an answer to the answer is to come
+    if f.msg.reply != NULL and not is_ack(f.msg.reply, f.msg.reply_len):    # an answer to the answer is to come
         back = response_new(e, s, r.dest, r.account, &f.msg)
         if back != NULL:
             n = f.msg.reply_len
@@ -449,13 +533,16 @@ cdef void run_response(engine_t* e, client_t* src, forward_t* f) noexcept nogil:
             memcpy(<char*>out.tail + back.subject_len, f.msg.tail + n, f.msg.tail_len - n)
             out.payload = out.tail + back.subject_len + (f.msg.payload - f.msg.tail - n)
             out.tail_len = f.msg.tail_len - n + back.subject_len
-    f.delivered = send_on(e, src, r.account, &out, f, False)
+    if f.shown != NULL:
+        f.delivered = send_as(e, r.account, &out, f)
+    else:
+        f.delivered = send_on(e, src, r.account, &out, f, False)
     free(data)
     r = response_find(e, f.msg.subject, f.msg.subject_len)
     if r == NULL:
         return
     if not f.delivered or not s.many or f.msg.size == 0:
-        response_end(e, r, src, SERVED if f.delivered else NOBODY_THERE)
+        response_end(e, r, src, SERVED)     # by the responder: whether somebody still listens isn't its business
         return
     r.time_ns = e.now_ns
     list_remove(s, r)

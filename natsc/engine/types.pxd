@@ -386,6 +386,7 @@ cdef struct response_t:
     account_t* dest         # of the responder
     uint64_t time_ns
     PyObject* measured      # latency: what Python remembers of the request (owned); NULL = not sampled
+    bint wanted             # somebody listened for it when it was asked for
     uint32_t subject_len
     uint32_t to_len
     char text[1]            # subject, then to
@@ -395,6 +396,8 @@ cdef struct forward_t:
     void (*run)(engine_t* e, client_t* src, forward_t* f) noexcept nogil  # sets delivered
     void* owner
     msg_t msg
+    const char* shown       # the subject that receivers are to see; NULL = the one it goes to
+    Py_ssize_t shown_len
     bint delivered
 
 cdef struct pool_t:
@@ -431,6 +434,10 @@ cdef struct engine_t:
     response_t** responses  # by hash of the subject
     uint32_t num_responses
     uint32_t cap_responses
+    bint interest_lost      # subscriptions have gone while responses were waited for
+    timer_node_t prune_timer
+    const char* shown       # while deliver_as delivers: forward_t.shown of what that causes
+    Py_ssize_t shown_len
     PyObject* traced        # the trace of the message in hand (owned), NULL = it isn't traced: see msgtrace.pyx
     bint trace_only         # ... and it is not to be delivered
     client_t* stalled_on    # set by deliver: the publisher should wait for this client

@@ -61,7 +61,7 @@ cdef class Consumer(PushingConsumer):
     cdef void put_back(self, next_t* c) noexcept
     cdef bint is_held(self, stored_t* m, Py_ssize_t size) noexcept
     cdef int deliver_next(self, Py_ssize_t* sent) noexcept
-    cdef int send_message(self, match_t* m, msg_t* msg) noexcept
+    cdef int send_message(self, match_t* m, const char* to, Py_ssize_t n, msg_t* msg) noexcept
     cdef void delivered(self, next_t* c, Py_ssize_t size) noexcept
     cdef void check_inactive(self) noexcept
     cdef void arm(self) noexcept

@@ -464,9 +464,10 @@ cdef class Consumer(PushingConsumer):
                                                                 PIN_LEN, &msg):
                 self.put_back(&c)
                 return DONE
-            found = self.send_message(self.receiver, &msg)
+            found = self.send_message(self.receiver, w.text, w.reply_len, &msg)
         else:
-            found = self.send_message(self.interest(self.deliver_subject, len(self.deliver_subject)), &msg)
+            found = self.send_message(self.interest(self.deliver_subject, len(self.deliver_subject)), self.deliver_subject,
+                                      len(self.deliver_subject), &msg)
         if found == DONE:
             self.put_back(&c)
             self.kick_ns = self.e.now_ns + 10 * <uint64_t>MS
@@ -478,15 +479,15 @@ cdef class Consumer(PushingConsumer):
             self.sent_to(w)
         return found
 
-    cdef int send_message(self, match_t* m, msg_t* msg) noexcept:
-        """SENT; FULL: it was sent, but more must wait; DONE: nobody got it."""
+    cdef int send_message(self, match_t* m, const char* to, Py_ssize_t n, msg_t* msg) noexcept:
+        """Deliver to m, the match of `to`. SENT; FULL: it was sent, but more must wait; DONE: nobody got it."""
         cdef client_t* stalled = self.e.stalled_on
         cdef uint32_t sent
         cdef bint full
         if m == NULL:
             return DONE
         self.e.stalled_on = NULL
-        sent = deliver_as(self.e, m, msg.subject, msg.subject_len, msg)
+        sent = deliver_as(self.e, m, to, n, msg)
         full = self.e.stalled_on != NULL
         self.e.stalled_on = stalled
         self.account.counters.out_msgs += sent - self.e.internal

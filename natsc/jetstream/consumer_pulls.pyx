@@ -11,6 +11,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 from natsc.engine.random cimport random_below
+from natsc.engine.service cimport response_wanted
 from natsc.engine.sublist cimport cache_lookup
 from natsc.engine.types cimport match_t
 from natsc.jetstream.consumer_acks cimport AckingConsumer
@@ -75,7 +76,10 @@ cdef class PullingConsumer(AckingConsumer):
 
     cdef match_t* interest(self, const char* subject, Py_ssize_t n) noexcept:
         """Who receives subject; NULL where nobody does."""
-        cdef match_t* m = cache_lookup(self.e, &self.account.sublist, subject, n)
+        cdef match_t* m
+        if not response_wanted(self.e, subject, n):
+            return NULL
+        m = cache_lookup(self.e, &self.account.sublist, subject, n)
         return m if m != NULL and m.num_targets else NULL
 
     # New requests.

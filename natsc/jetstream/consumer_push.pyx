@@ -9,8 +9,8 @@ from libc.string cimport memcmp
 
 from natsc.engine.account cimport watch_add, watch_remove
 from natsc.engine.random cimport random_below
-from natsc.engine.sublist cimport sub_subject
-from natsc.engine.types cimport SPECIAL_CLOSED, engine_t, match_t, sub_t
+from natsc.engine.sublist cimport shadow_of, sub_subject
+from natsc.engine.types cimport SPECIAL_CLOSED, engine_t, match_t, shadow_t, sub_t
 from natsc.jetstream.consumer_acks cimport POLICY_FLOW_CONTROL
 from natsc.jetstream.consumer_setup cimport ConfiguredConsumer
 from natsc.jetstream.delivery cimport STATUS_MAX, write_heartbeat
@@ -58,11 +58,15 @@ cdef class PushingConsumer(ConfiguredConsumer):
         cdef Py_ssize_t n = len(self.deliver_subject), group_len = len(self.deliver_group)
         cdef char text[256]
         cdef sub_t* s
+        cdef shadow_t* shadow
         cdef uint32_t i
         if m == NULL:
             return False
         for i in range(m.num_targets):
             s = m.targets[i].sub
+            if m.targets[i].client.account != self.account:  # in another account, by a stream import
+                shadow = shadow_of(m, &m.targets[i])
+                s = shadow.sub if shadow != NULL else s
             if s.client.special & SPECIAL_CLOSED or <Py_ssize_t>s.queue_len != group_len or memcmp(
                     s.text + s.sid_len, <char*>self.deliver_group, group_len) != 0:
                 continue

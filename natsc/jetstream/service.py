@@ -332,7 +332,7 @@ class JetStream:
         from natsc.jetstream import api
         from natsc.jetstream.api_request import Request
 
-        client = _client_info(backend, received.client)
+        client = _client_info(backend, received)
         subject = text(received.subject)
         if self.domain and subject.startswith(f"$JS.{self.domain}.API."):
             subject = f"$JS.API.{subject[len(self.domain) + 9 :]}"
@@ -495,9 +495,12 @@ def node_name(server_name: str) -> str:
     return short_hash(server_name)
 
 
-def _client_info(backend: AccountJetStream, client: Client | None) -> dict[str, Any]:
+def _client_info(backend: AccountJetStream, received: Received) -> dict[str, Any]:
     from natsc.jetstream.gotime import format_time
 
+    client = received.client
+    if client is not None and client.account is not backend.account:
+        return _stranger_info(backend, received.headers or b"")
     if client is None:  # a stream of this server, which reads from another one
         start = format_time(backend.now())
         return {"start": start, "acc": backend.account.name, "server": backend.server_name, "kind": "JetStream"}
@@ -512,6 +515,19 @@ def _client_info(backend: AccountJetStream, client: Client | None) -> dict[str, 
     found["kind"] = "Client"
     found["client_type"] = "nats"
     return found
+
+
+def _stranger_info(backend: AccountJetStream, headers: bytes) -> dict[str, Any]:
+    """Who asks from another account: as much as its import shares. The server itself wrote the header on the way."""
+    import json
+
+    from natsc.jetstream.api_request import header
+
+    told: dict[str, Any] = json.loads(header(headers, "Nats-Request-Info") or "{}")
+    told["svc"] = backend.account.name
+    told.setdefault("server", backend.server_name)
+    order = ("start", "host", "id", "acc", "svc", "user", "name", "lang", "ver", "rtt", "server")
+    return {name: told.pop(name) for name in order if name in told} | told
 
 
 def _account_limits(given: Any) -> AccountLimits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from natsc.monitor import snapshot
 from natsc.monitor.gojson import indented, stream, timestamp
-from natsc.monitor.links import links
+from natsc.monitor.links import links, responses
 from natsc.monitor.params import BadRequest, decode_bool
 
 TYPE_CHECKING = False
@@ -57,6 +57,9 @@ def _detail(server: Any, account: Any, is_system: bool) -> dict[str, Any]:
     else:
         body["name_tag"] = account.name
     body["sublist_stats"] = stats.as_json()
+    waiting = responses(server, account)
+    if waiting:
+        body["responses"] = waiting
     return body
 
 

@@ -1,11 +1,13 @@
 """What /accountz shows of an account's exports, imports and mappings: the configured ones, and those of the system
-account that every account has."""
+account that every account has; and of the responses that are waited for in it."""
 
 from __future__ import annotations
 
 from itertools import count
 
+from natsc.config.subject_mapping import untokenize
 from natsc.monitor import snapshot
+from natsc.monitor.gojson import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +25,10 @@ def links(server: Any, name: str) -> dict[str, Any]:
     configured = snapshot.configured_account(server, name)
     found: dict[str, Any] = {"mappings": {}, "exports": [], "imports": []}
     if configured is not None:
-        found["mappings"] = {source: _dests(source, dests) for source, dests in configured.mappings.items()}
+        found["mappings"] = {source: _dests(source, dests) for source, dests in sorted(configured.mappings.items())}
         found["exports"] = [_export(export) for export in configured.exports]
-        found["imports"] = [_import(entry) for entry in configured.imports]
+        latencies = _latencies(snapshot.account(server, name))
+        found["imports"] = [_import(entry, latencies) for entry in configured.imports]
     system = snapshot.system(server)
     if system is not None:
         found["imports"] += [
@@ -69,18 +72,32 @@ def _export(export: Any) -> dict[str, Any]:
     if export.service:
         body["response_type"] = export.response_type or "Singleton"
         if export.latency is not None:
-            body["service_latency"] = {
-                "sampling": export.latency.sampling or "headers", "results": export.latency.subject,
-            }  # fmt: skip
+            body["service_latency"] = _latency(export.latency)
     if export.accounts:
         body["approved_accounts"] = export.accounts
+    if export.revocations:
+        times = sorted(export.revocations.items())
+        body["revoked_activations"] = {name: timestamp(seconds * 1_000_000_000) for name, seconds in times}
     return body
 
 
-def _import(entry: Any) -> dict[str, Any]:
-    to = entry.to or entry.subject
+def _latency(latency: Any) -> dict[str, Any]:
+    return {"sampling": latency.sampling or "headers", "results": latency.subject}
+
+
+def _latencies(account: Any) -> dict[tuple[str, str], Any]:
+    """Of the services that an account imports and that are measured: by the exporter and the subject here."""
+    tied = account.imports.services if account is not None and account.imports is not None else []
+    return {(one.dest.name, one.subject): one.latency for one in tied if one.latency is not None}
+
+
+def _import(entry: Any, latencies: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    to = untokenize(entry.to or entry.subject)
     if entry.service:
-        return _service_import(entry.account, entry.subject, to, bool(entry.share))
+        shown = _service_import(entry.account, entry.subject, to, bool(entry.share))
+        if (entry.account, to) in latencies:
+            shown["latency"] = _latency(latencies[entry.account, to])
+        return shown
     if entry.prefix:
         to = f"{entry.prefix.removesuffix('.')}.{entry.subject}"
     return {
@@ -94,3 +111,25 @@ def _service_import(account: str, there: str, here: str, share: bool) -> dict[st
         "subject": there, "account": account, "to": here, "local_subject": here, "type": "service", "invalid": False,
         "share": share, "tracking": False,
     }  # fmt: skip
+
+
+def responses(server: Any, account: Any) -> dict[str, Any]:
+    """The responses that are waited for in an account, by their subjects; their type is a number, as in nats-server."""
+    found: dict[str, Any] = {}
+    system = snapshot.system(server)
+    for importer in snapshot.accounts(server):
+        services = list(importer.imports.services) if importer.imports is not None else []
+        if system is not None:
+            services += system.imports_of(importer)
+        for service in services:
+            for dest, subject, requester, to, measured in service.responses():
+                if dest is not account:
+                    continue
+                shown = {**_service_import(requester.name, to, subject, service.share), "type": 2}
+                if measured is not None:
+                    shown["tracking"] = True
+                    if measured.header:
+                        shown["tracking_header"] = measured.header
+                    shown["latency"] = _latency(service.latency)
+                found[subject] = shown
+    return dict(sorted(found.items()))

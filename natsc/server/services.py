@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from natsc.server.server import Server
 
 # How a request ended, as natsc/engine/service.pyx says it: status and description.
-_ENDS = ((200, ""), (503, "Service Unavailable"), (504, "Service Timeout"))
+_ENDS = ((200, ""), (503, "Service Unavailable"), (504, "Service Timeout"), (408, "Request Timeout"))
 _B3 = ("X-B3-Parentspanid", "X-B3-Sampled", "X-B3-Spanid", "X-B3-Traceid")
 
 

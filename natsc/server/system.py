@@ -77,6 +77,10 @@ class System:
             for subject, there, share in IMPORTS
         ]  # fmt: skip
 
+    def imports_of(self, account: Account) -> list[Any]:
+        """The services that an account has from here."""
+        return self._imports.get(account.name, [])
+
     def _answer(self, request: Request) -> None:
         from natsc.server.system_answers import answer
 

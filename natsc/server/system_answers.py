@@ -78,6 +78,10 @@ class _Fault(Exception):
         self.code = code
 
 
+class _Packed(bytes):
+    """An answer that may be compressed."""
+
+
 def about(system: System) -> dict[str, Any]:
     """The `server` block: the server, as its messages in the system account name it."""
     server, opts = system.server, system.server.options
@@ -150,8 +154,15 @@ def answer(system: System, request: Request) -> None:
     if request.reply is None:
         return
     payload = _payload(system, request)
-    if payload is not None:
-        system.server.engine.publish(system.account, request.reply, payload)
+    if payload is None:
+        return
+    headers = None
+    if isinstance(payload, _Packed):
+        from natsc.jetstream.api_request import header
+        from natsc.server.encoding import encoded
+
+        payload, headers = encoded(bytes(payload), header(request.headers or b"", "Accept-Encoding") or "")
+    system.server.engine.publish(system.account, request.reply, payload, headers=headers)
 
 
 def _payload(system: System, request: Request) -> bytes | None:
@@ -183,7 +194,8 @@ def _payload(system: System, request: Request) -> bytes | None:
         body["error"] = {"code": fault.code, "description": str(fault)}
     if body.get("data", 0) is None and "error" not in body:
         del body["data"]
-    return encode({"server": about(system), **body})
+    answered = encode({"server": about(system), **body})
+    return answered if "error" in body or tokens[2] == "USER" else _Packed(answered)
 
 
 def _data(system: System, tokens: list[str], request: Request) -> Any:

@@ -339,6 +339,52 @@ class TestLatency:
         metric = json.loads(watcher.op().split(b"\r\n", 1)[1])
         assert (metric["status"], metric["description"]) == (400, "Bad Request")
 
+    @pytest.mark.parametrize("listened", ["inbox", "inbox.*", ">"])
+    @pytest.mark.parametrize("leaves", ["unsubscribes", "closes"])
+    def test_of_a_request_whose_requester_goes(self, login, listened, leaves):
+        watcher, responder = login("a2").sub("latency.>"), login("a").sub("measured")
+        watcher.flush(), responder.flush()
+        inbox = listened.replace("*", "x").replace(">", "any")
+        asker = login("b").sub(listened, 1).pub("measured", reply=inbox)
+        asker.flush()
+        reply = reply_of(responder.op())
+        if leaves == "closes":
+            asker.close()
+        else:
+            asker.lines("UNSUB 1").flush()
+        metric = json.loads(watcher.op().split(b"\r\n", 1)[1])
+        assert (metric["status"], metric["description"]) == (408, "Request Timeout")
+        assert metric["requestor"]["acc"] == "B" and "responder" not in metric and metric["total"] == 0
+        later = login("b2").sub(inbox)
+        later.flush()
+        responder.pub(reply, "late").flush()
+        assert later.flush() == [] and watcher.flush() == []
+
+    def test_of_a_request_that_somebody_else_listens_for(self, login):
+        watcher, responder = login("a2").sub("latency.>"), login("a").sub("measured")
+        other = login("b2").sub("inbox")
+        watcher.flush(), responder.flush(), other.flush()
+        login("b").sub("inbox").pub("measured", reply="inbox").lines("UNSUB 1").flush()
+        responder.pub(reply_of(responder.op()), "y").flush()
+        assert json.loads(watcher.op().split(b"\r\n", 1)[1])["status"] == 200
+        assert other.flush() == [b"MSG inbox 1 1\r\ny"]
+
+    def test_of_a_response_that_nobody_listens_for(self, login):
+        watcher, responder = login("a2").sub("latency.>"), login("a").sub("measured")
+        watcher.flush(), responder.flush()
+        login("b").pub("measured", reply="inbox").flush()
+        login("b").sub("other").lines("UNSUB 1").flush()  # which has nothing to do with it
+        responder.pub(reply_of(responder.op()), "y").flush()
+        assert json.loads(watcher.op().split(b"\r\n", 1)[1])["status"] == 200
+
+    def test_of_a_requester_that_wants_one_response(self, login):
+        watcher, responder = login("a2").sub("latency.>"), login("a").sub("measured")
+        watcher.flush(), responder.flush()
+        login("b").sub("inbox").lines("UNSUB 1 1").pub("measured", reply="inbox").flush()
+        responder.pub(reply_of(responder.op()), "y").flush()
+        assert json.loads(watcher.op().split(b"\r\n", 1)[1])["status"] == 200
+        assert watcher.flush() == []
+
     @pytest.mark.parametrize(
         ("header", "shown"),
         [

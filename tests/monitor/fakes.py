@@ -36,6 +36,7 @@ class Log:
 class Account:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.options = self.imports = None
         self.num_clients = self.num_subs = self.slow_consumers = 0
         self.in_msgs = self.in_bytes = self.out_msgs = self.out_bytes = 0
         self.counters = {"num_inserts": 0, "num_removes": 0, "num_matches": 0, "num_cache_hits": 0}
@@ -136,7 +137,7 @@ class Server:
         self.closed = list(closed)
         self.log = Log()
         self.clock = Clock()
-        self.websocket = None
+        self.websocket = self.jetstream = self.system = None
         self.server_id = self.server_name = "NABC"
         self.info = {
             "server_id": "NABC",
