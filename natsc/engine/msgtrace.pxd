@@ -29,13 +29,15 @@ cdef char* with_trace_dest(msg_t* msg, const char* dest, Py_ssize_t n, msg_t* ou
 cdef inline bint asks_for_trace(account_t* a, const char* hdr, Py_ssize_t n) noexcept nogil:
     """Whether a header block has a line that may ask for tracing. All that a message with headers pays for it."""
     cdef const char* end = hdr + n
-    cdef const char* p = hdr
+    cdef const char* p = hdr + 10       # behind "NATS/1.0", which a block that counts begins with
+    if n < 29 or hdr[9] != 10:
+        return False
     while True:
-        p = <const char*>memchr(p, 10, end - p)
-        if p == NULL or end - p < 18:
-            return False
-        p += 1
         if p[0] == 78 and p[5] == 84 and memcmp(p, b"Nats-Trace-Dest:", 16) == 0:
             return True
         if a.traces_parents and p[11] == 58 and strncasecmp(p, b"traceparent", 11) == 0:
             return True
+        p = <const char*>memchr(p, 10, end - p)
+        if p == NULL or end - p < 18:
+            return False
+        p += 1
