@@ -24,6 +24,7 @@ from _operator import _compare_digest as constant_time_equal  # hmac.compare_dig
 
 from natsc import errors
 from natsc.auth.permissions import without_callouts
+from natsc.client_info import REDACTED, raw_user
 from natsc.config.gotext import quote
 
 TYPE_CHECKING = False
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 GLOBAL_ACCOUNT = "$G"
 SYSTEM_ACCOUNT = "$SYS"
 AUTHENTICATION_ERROR = "authentication error"
-REDACTED = "[REDACTED]"
 
 # bcrypt reads no more than this; the Python package refuses longer passwords where Go's ignores the rest.
 _BCRYPT_BYTES_MAX = 72
@@ -565,15 +565,6 @@ def is_bcrypt(password: str) -> bool:
     """Whether a configured password or token is a bcrypt hash."""
     cost = password[4:6]
     return password[:4] in _BCRYPT_PREFIXES and password[6:7] == "$" and cost.isascii() and cost.isdigit()
-
-
-def raw_user(connect: Connect) -> str:
-    """The name that monitoring shows for a connection; "" where it gave none."""
-    if _text(connect, "nkey") or _text(connect, "user"):
-        return _text(connect, "nkey") or _text(connect, "user")
-    if _text(connect, "jwt"):
-        return _text(connect, "public_key")
-    return REDACTED if _text(connect, "auth_token") else ""
 
 
 def name_for_log(connect: Connect) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 
+from natsc.client_info import client_info
 from natsc.jetstream.account import AccountJetStream
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.names import MEMORY, short_hash, text
@@ -332,7 +333,7 @@ class JetStream:
         from natsc.jetstream import api
         from natsc.jetstream.api_request import Request
 
-        client = _client_info(backend, received)
+        client = _requester(backend, self.server, received)
         subject = text(received.subject)
         if self.domain and subject.startswith(f"$JS.{self.domain}.API."):
             subject = f"$JS.API.{subject[len(self.domain) + 9 :]}"
@@ -495,26 +496,17 @@ def node_name(server_name: str) -> str:
     return short_hash(server_name)
 
 
-def _client_info(backend: AccountJetStream, received: Received) -> dict[str, Any]:
+def _requester(backend: AccountJetStream, server: Any, received: Received) -> dict[str, Any]:
+    """Who asks: a client, or a stream of this server, which reads from another one."""
+    client = received.client
+    if client is not None and client.account is backend.account:
+        return client_info(server, client, True)
+    if client is not None:
+        return _stranger_info(backend, received.headers or b"")
     from natsc.jetstream.gotime import format_time
 
-    client = received.client
-    if client is not None and client.account is not backend.account:
-        return _stranger_info(backend, received.headers or b"")
-    if client is None:  # a stream of this server, which reads from another one
-        start = format_time(backend.now())
-        return {"start": start, "acc": backend.account.name, "server": backend.server_name, "kind": "JetStream"}
-    found: dict[str, Any] = {"start": format_time(client.start_ns), "host": client.ip, "id": client.cid,
-                             "acc": backend.account.name}  # fmt: skip
-    for member, value in (("user", client.user), ("name", client.name), ("lang", client.lang), ("ver", client.version)):
-        if value:
-            found[member] = value
-    if client.rtt_ns:
-        found["rtt"] = client.rtt_ns
-    found["server"] = backend.server_name
-    found["kind"] = "Client"
-    found["client_type"] = "nats"
-    return found
+    start = format_time(backend.now())
+    return {"start": start, "acc": backend.account.name, "server": backend.server_name, "kind": "JetStream"}
 
 
 def _stranger_info(backend: AccountJetStream, headers: bytes) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from natsc.auth.callout import CalloutRefused, Peer, ProxyRequired, Question
 from natsc.auth.jwt import encode
 from natsc.auth.nkeys import KeyPair
 from natsc.auth.permissions import CALLOUT_SUBJECT
-from natsc.auth.users import raw_user
 from natsc.auth.xkeys import CurvePair, XKeyError
+from natsc.client_info import raw_user
 from natsc.config.gotext import quote
 from natsc.config.keys import PREFIX_SERVER, PREFIX_USER, random_public_key
 from natsc.errors import PROXY_REQUIRED

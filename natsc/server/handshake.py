@@ -7,7 +7,8 @@ connection, and a second CONNECT changes only what it names.
 from __future__ import annotations
 
 from natsc import errors
-from natsc.auth.users import AUTHENTICATION_ERROR, Delegated, failure_text, log_label, raw_user
+from natsc.auth.users import AUTHENTICATION_ERROR, Delegated, failure_text, log_label
+from natsc.client_info import raw_user
 from natsc.config.gotext import quote
 from natsc.server.info import connection_type
 

@@ -6,7 +6,7 @@ io.nats.server.metric.v1.service_latency.
 
 from __future__ import annotations
 
-from natsc.auth.users import raw_user
+from natsc.client_info import client_info
 from natsc.jetstream.gotime import format_time
 from natsc.monitor.gojson import compact
 
@@ -20,27 +20,6 @@ if TYPE_CHECKING:
 # How a request ended, as natsc/engine/service.pyx says it: status and description.
 _ENDS = ((200, ""), (503, "Service Unavailable"), (504, "Service Timeout"), (408, "Request Timeout"))
 _B3 = ("X-B3-Parentspanid", "X-B3-Sampled", "X-B3-Spanid", "X-B3-Traceid")
-
-
-def client_info(server: Server, client: Client | None, detailed: bool, service: str = "") -> dict[str, Any]:
-    """nats-server's ClientInfo of a connection; not detailed: its account and round-trip time alone."""
-    if client is None:
-        return {}
-    info: dict[str, Any] = {}
-    if detailed:
-        info.update(start=format_time(client.start_ns), host=client.ip, id=client.cid)
-    info["acc"] = client.account.name
-    if service:
-        info["svc"] = service
-    if detailed:
-        info.update(
-            user=client.user or raw_user(client.opts or {}), name=client.name, lang=client.lang, ver=client.version
-        )
-    info["rtt"] = client.rtt_ns
-    if detailed:
-        info.update(server=server.server_name, cluster=server.options.cluster.name)
-        info.update(kind="Client", client_type="nats")
-    return {name: value for name, value in info.items() if value}
 
 
 def requester(server: Server, client: Client | None, service: Any) -> bytes:

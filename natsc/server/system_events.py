@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from natsc import errors
+from natsc.client_info import client_info
 from natsc.monitor import snapshot
 from natsc.monitor.gojson import timestamp
-from natsc.server.services import client_info
 from natsc.server.system_answers import about, account_statistics, encode
 
 TYPE_CHECKING = False

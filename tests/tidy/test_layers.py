@@ -75,6 +75,8 @@ ROWS = (
         "natsc.config.* natsc.auth.jwt natsc.auth.nkeys natsc.auth.xkeys "
         "natsc.gourl natsc.goflag natsc.flags natsc.usage",
     ),
+    ("natsc.jetstream.gotime",),
+    ("natsc.client_info",),
     ("natsc.auth.*", "natsc.jetstream.*"),
     ("natsc.net.*",),
     ("natsc.monitor.*",),
