@@ -183,6 +183,12 @@ def _check_end(stream: ManagedStream, subject: bytes, headers: bytes, written: d
         raise ApiError(errors.MESSAGE_SCHEDULES_SCHEDULER_INVALID)
 
 
+def ended_by(headers: bytes) -> bytes | None:
+    """The subject of the schedule that a message ends."""
+    scheduler = header(headers, SCHEDULER)
+    return _raw(scheduler) if scheduler and header(headers, NEXT) == PURGE else None
+
+
 class Entry:
     """The schedule of a subject: its message, and when it fires next. `kept`: that time is in the store."""
 
@@ -223,8 +229,9 @@ class Schedules:
                     self._move(_raw(scheduler), parse_time(following).ns)
                 except (GoError, UnicodeError):
                     return  # it says nothing of when
-        if scheduler and following == PURGE:
-            self.stream.purge_before(_raw(scheduler), seq)
+        ended = ended_by(headers)
+        if ended is not None:
+            self.stream.purge_before(ended, seq)
 
     def _note(self, subject: bytes, headers: bytes, seq: int, time: int) -> None:
         """A message is the last one of its subject now."""

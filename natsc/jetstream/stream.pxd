@@ -48,6 +48,7 @@ cdef class Stream(RetainedStream):
     cdef bytes ack_prefix                   # {"stream":"S",["domain":"D",]"seq":
     cdef bytes ack_failure                  # the answer where the store fails before the message is durable
     cdef readonly bytes last_msg_id
+    cdef bint copied                        # messages come from other streams
     cdef public dict scheduled              # subjects that have a schedule, None = messages can't be scheduled
     cdef public FastPath fast               # the fast batch at hand, None = there were none
     cdef bint unchecked                     # the message in hand was checked already

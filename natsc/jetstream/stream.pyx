@@ -93,6 +93,7 @@ cdef class Stream(RetainedStream):
         self.discard_new_per_subject = config.discard_new_per_subject
         self.no_ack = config.no_ack
         self.sealed = config.sealed
+        self.copied = config.mirror is not None or bool(config.sources)
         self.rollup_allowed = config.allow_rollup_hdrs and not config.deny_purge
         self.ttl_allowed = config.allow_msg_ttl
         self.markers = config.subject_delete_marker_ttl > 0
@@ -315,7 +316,8 @@ cdef class Stream(RetainedStream):
                 dedupe_add(&self.dedupe, h.msg_id.p, h.msg_id.n, seq, ts)
             if h.rollup.n and self.rollup_allowed:
                 self.roll_up(subject, n, lower_is(&h.rollup, b"all", 3), seq)
-        if self.scheduled is not None and (h.rare or subject[:n] in self.scheduled):
+        if (h.rare and self.copied and self.rollup_allowed) or (
+                self.scheduled is not None and (h.rare or subject[:n] in self.scheduled)):
             self.on_scheduling(subject[:n], hdr[:hdr_len], seq, ts)
         self.settle()
         if not self.marked:

@@ -358,8 +358,14 @@ class ManagedStream(Stream):
         self.outbox.reply_bytes(self.account, target, b"" if size else body, block, durable=self.config.storage == FILE)
 
     def on_scheduling(self, subject: bytes, headers: bytes, seq: int, ts: int) -> None:
-        assert self._schedules is not None
-        self._schedules.take(subject, headers, seq, ts)
+        if self._schedules is not None:
+            self._schedules.take(subject, headers, seq, ts)
+            return
+        from natsc.jetstream.schedules import ended_by
+
+        ended = ended_by(headers)  # of a stream that is copied, where this is the last message of it
+        if ended is not None:
+            self.purge_before(ended, seq)
 
     def store_copy(self, subject: bytes, headers: bytes, body: bytes) -> None:
         """Takes what a schedule makes."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from natsc.jetstream.api import PREFIX
 from tests.jetstream.client import Client
 
-from .harness import Server
+from .harness import TIMEOUT_S, Server
 from .publishing import INFO, Step, api, batch, get, put, same_answers, start_both, stored
 
 ON = {"allow_msg_schedules": True}
+ALL = b'{"subjects_filter":">"}'
+SOON_S = 4
 PAST, FUTURE = "@at 2020-01-01T00:00:00Z", "@at 2090-01-01T00:00:00Z"
 
 
@@ -22,6 +25,13 @@ def plan(
     pattern: str = FUTURE, subject: str = "s.plan", target: str = "s.out", data: bytes = b"x", **more: str
 ) -> Step:
     return put(subject, data, Nats_Schedule=pattern, Nats_Schedule_Target=target, **more)
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def last(subject: str) -> Step:
@@ -153,3 +163,45 @@ def test_not_with_mirrors_and_sources(wrong: dict[str, Any], servers: list[Serve
             body = json.dumps({"name": "M", "subjects": ["m"], **wrong, **ON}).encode()
             answers.append(client.request(f"{PREFIX}STREAM.CREATE.M", body).payload)
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("kind", ["mirror", "sources"])
+@pytest.mark.parametrize("rollups", [True, False])
+def test_the_last_copy_ends_the_schedule_in_copies_of_the_stream_that_allow_rollups(
+    kind: str, rollups: bool, servers: list[Server]
+) -> None:
+    found = []
+    for server in servers:
+        with Client(server.port) as client:
+
+            def ask(operation: str, client: Client = client, **body: Any) -> dict[str, Any]:
+                answer: dict[str, Any] = json.loads(
+                    client.request(PREFIX + operation, json.dumps(body).encode()).payload
+                )
+                return answer
+
+            ask("STREAM.CREATE.PLANNED", name="PLANNED", subjects=["p.>"], **ON)
+            origin = {"name": "PLANNED"} if kind == "mirror" else [{"name": "PLANNED"}]
+            made = ask("STREAM.CREATE.COPY", name="COPY", allow_rollup_hdrs=rollups, **{kind: origin})
+            assert "error" not in made, made
+
+            def state(client: Client = client) -> dict[str, Any]:
+                return dict(json.loads(client.request(f"{PREFIX}STREAM.INFO.COPY", ALL).payload)["state"])
+
+            def schedule(subject: str, pattern: str, client: Client = client) -> None:
+                _, data, headers = plan(pattern, subject, subject + ".out")
+                client.request(subject, data, headers)
+
+            schedule("p.later", FUTURE)
+            until(
+                lambda: state()["last_seq"] == 1
+            )  # the copying goes on: what comes next is there long before it is due
+            schedule("p.soon", time.strftime("@at %Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + SOON_S)))
+            until(lambda: state()["last_seq"] == 3)
+            if rollups:
+                until(lambda: state()["messages"] == 2)
+            found.append((state()["subjects"], state()["messages"]))
+            ask("STREAM.DELETE.COPY")
+            ask("STREAM.DELETE.PLANNED")
+    assert found[0] == found[1]
+    assert found[0][1] == (2 if rollups else 3)
