@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 HANDSHAKE_SECONDS = 60.0  # for TLS and upgrade, where handshake_timeout isn't configured
 INFLATED_BYTES = 32 * 1024
 BROWSER_FRAME_BYTES = 4096  # of a frame to a browser
+BEHIND_BYTES = 64 * 1024  # of answers that wait for the socket: no PONG is added, no request answered
 COMPRESS_BYTES = 64  # what is shorter isn't compressed
 _MULTIPLE, _LIMIT = 8, 64 << 20  # of max_payload, and of bytes: how long a compressed message may be
 _CONTROL_TEXT_MAX = 123
@@ -67,7 +68,8 @@ class WebSocketListener(ClientListener):
         """Takes over the options, at start and after a reload."""
         server, part = self.server, self.server.options.websocket
         self.options = part
-        self.auth = server.make_authenticator(_own_options(server.options), None) if _overrides(part) else None
+        own = server.claims is None and (_overrides(part) or part.tls_map != server.options.tls_map)
+        self.auth = server.make_authenticator(_own_options(server.options), None) if own else None
         if part.tls_config is not None:
             from natsc.net import tls
 
@@ -90,7 +92,7 @@ class WebSocketListener(ClientListener):
         secure = self.tls_context is not None
         return {
             "host": self.options.host, "port": self.port, "tls_required": secure, "tls_available": secure,
-            "connect_urls": None, "auth_required": self.server.auth.auth_required_in_info or self.auth is not None,
+            "connect_urls": None, "auth_required": self.server.auth.auth_required_in_info or _overrides(self.options),
         }  # fmt: skip
 
     def greet(self, client: Client) -> None:
@@ -108,12 +110,14 @@ def _overrides(part: Any) -> bool:
 
 
 def _own_options(opts: Any) -> Any:
-    """The options with the door's own credentials in the place of the server's."""
+    """The options with the door's own credentials, where it has some, and its own mapping of certificates."""
     import copy
 
     part, own = opts.websocket, copy.copy(opts)
-    own.username, own.password, own.authorization = part.username, part.password, part.token
-    own.no_auth_user, own.tls_map = part.no_auth_user, part.tls_map
+    own.tls_map = part.tls_map
+    if _overrides(part):
+        own.username, own.password, own.authorization = part.username, part.password, part.token
+        own.no_auth_user = part.no_auth_user
     return own
 
 
@@ -223,7 +227,7 @@ class Door:
                         self._conn.close()
                         return
                     self._write(answer(refusal.status, self._server.clock.wall_ns()))
-                    if not request.keep_alive:
+                    if not request.keep_alive or self._behind():
                         self._conn.close()
                         return
                     continue
@@ -267,7 +271,7 @@ class Door:
                         self._inflate(payload, last)
                     else:
                         self._conn.feed_plain(payload)
-                elif kind == frames.PING:
+                elif kind == frames.PING and not self._behind():
                     self._write(frames.frame_header(frames.PONG, len(payload)) + payload)
                 elif kind == frames.CLOSE:
                     self._closed_by_peer(payload)
@@ -335,6 +339,11 @@ class Door:
         self._end(errors.READ_ERROR)
 
     # Output
+
+    def _behind(self) -> bool:
+        """Whether the peer doesn't read what it makes the server answer."""
+        transport = self._conn.transport
+        return transport is not None and transport.get_write_buffer_size() > BEHIND_BYTES
 
     def _write(self, data: bytes) -> None:
         self._conn.write_raw(self._protected(data))

@@ -16,6 +16,7 @@ stapling).
 
 from __future__ import annotations
 
+from natsc.config.errors import ConfigError
 from natsc.oserrors import path_error
 
 TYPE_CHECKING = False
@@ -123,7 +124,7 @@ _NOT_VALID_NOW = frozenset((9, 10))
 _INVALID_PURPOSE = 26
 
 
-class TLSConfigError(Exception):
+class TLSConfigError(ConfigError):
     """A `tls {}` block can't be put to use; the text is for the operator."""
 
 

@@ -69,7 +69,7 @@ class AuthThreads:
 
     def _start(self, job: _Comparison) -> None:
         self._running += 1
-        job.begin(self._server.auth)
+        job.begin(self._server.auth_of(job.client))
         Thread(target=self._compare, args=(job,), name="natsc-auth", daemon=True).start()
 
     def _compare(self, job: _Comparison) -> None:
@@ -84,7 +84,7 @@ class AuthThreads:
         if self._closed:
             return
         if not job.client.closing:
-            if job.auth is not self._server.auth:  # a reload meanwhile: its rules count
+            if job.auth is not self._server.auth_of(job.client):  # a reload meanwhile: its rules count
                 self._start(job)
                 return
             self._conclude(job)

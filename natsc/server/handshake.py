@@ -180,7 +180,7 @@ class Handshake:
             return
         server = self.server
         debug = server.client_debug(client)
-        verdict = server.authenticate(client, server.auth, debug=debug, warn=server.log.warn)
+        verdict = server.authenticate(client, server.auth_of(client), debug=debug, warn=server.log.warn)
         if self._decided(client, verdict) != PENDING:
             client.conn.resume()
 

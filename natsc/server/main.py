@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from natsc.config.errors import ConfigError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -30,10 +32,9 @@ def run(opts: Options, log: Log) -> int:
     loop = new_loop()  # before anything imports asyncio
     from natsc.server.server import Server, StartError
 
-    server = Server(opts, log, loop)
     try:
-        loop.run_until_complete(_serve(server, loop))
-    except StartError as error:
+        loop.run_until_complete(_serve(Server(opts, log, loop), loop))
+    except (StartError, ConfigError) as error:  # what shows only when a configuration is put to use is TLS's
         log.fatal(str(error))
     finally:
         loop.close()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from natsc._core import Client
     from natsc.auth.operator import OperatorAuthenticator
     from natsc.auth.users import AuthDiff, Authenticator, Grant
-    from natsc.config.options import Options
+    from natsc.config.options import Options, TLSConfigOpts
     from natsc.server.callouts import Callouts
     from natsc.server.log_sinks import Sink
     from natsc.server.server import Server
@@ -81,7 +81,8 @@ def reload(server: Server, new: Options, *, everyone: bool = True) -> None:
     if new.refused:
         names = ", ".join(new.refused)
         raise ReloadError(f"natsc cannot enforce yet: {names}. What restricts access or protects data is not ignored")
-    context = _tls_context(new)
+    context = _tls_context(new.tls_config)
+    _tls_context(new.websocket.tls_config)
     sink = _log_sink(server, new) if any(field in _LOGGING for field, _ in changes) else None
     auth = server.make_authenticator(new, server.auth)
 
@@ -118,13 +119,13 @@ def _complete(server: Server, new: Options) -> None:
     new.port = new.port or old.port
 
 
-def _tls_context(new: Options) -> Any:
-    if new.tls_config is None:
+def _tls_context(config: TLSConfigOpts | None) -> Any:
+    if config is None:
         return None
     from natsc.net import tls
 
     try:
-        return tls.server_context(new.tls_config)
+        return tls.server_context(config)
     except tls.TLSConfigError as error:
         raise ReloadError(str(error)) from None
 
@@ -215,8 +216,8 @@ def _close_unpinned(server: Server) -> None:
     gone = []
     for client in server.engine.clients() if pinned else ():
         tls = client.conn.tls
-        if tls is None:
-            continue  # nobody asked it for a certificate
+        if tls is None or client.door == "WEBSOCKET":
+            continue  # nobody asked it for a certificate, or its door has pinned ones of its own
         try:
             tls.require_pinned(pinned, server.client_debug(client))
         except TLSError:
@@ -242,6 +243,7 @@ def _reauthorize(server: Server, auth: Authenticator | OperatorAuthenticator, ev
     for client in server.engine.clients():
         if client.closing or _is_opening(client):
             continue
+        own = server.auth_of(client)
         connect = client.opts or {}
         if connect.get("proxy_key") in distrusted:
             client.opts = {**connect, "close_reason": errors.PROXY_NOT_TRUSTED}
@@ -251,26 +253,26 @@ def _reauthorize(server: Server, auth: Authenticator | OperatorAuthenticator, ev
             continue
         concerned = changed and _concerns(diff, server, client)
         if client.connected:
-            if (everyone or concerned) and auth.has_moved(connect, client.account.name):
+            if (everyone or concerned) and own.has_moved(connect, client.account.name):
                 client.close(errors.CLIENT_CLOSED)
                 continue
             if not concerned:
                 continue
-        elif before.auth_required and not everyone:
+        elif (before.auth_required or (own is not auth and own.auth_required)) and not everyone:
             continue  # its CONNECT is judged by the new rules
         # The decision may write into it, and clients may share one.
         client.opts = dict(connect or DEFAULTS)
-        if auth.needs_thread(client.opts, tls=client.conn.tls, conn_type=connection_type(client)):
+        if own.needs_thread(client.opts, tls=client.conn.tls, conn_type=connection_type(client)):
             slow.append(client)
         else:
-            _judge(server, client, server.authenticate(client, auth, debug=server.client_debug(client)))
+            _judge(server, client, server.authenticate(client, own, debug=server.client_debug(client)))
     if slow:
         server.loop.create_task(_compare_in_thread(server, slow))
 
 
 def _is_opening(client: Client) -> bool:
     """Whether something comes before the protocol still: a PROXY header, a TLS handshake."""
-    return client.conn.stage is not None and client.conn.tls is None
+    return client.door != "WEBSOCKET" and client.conn.stage is not None and client.conn.tls is None
 
 
 def _is_decided_elsewhere(callouts: Callouts, client: Client, by_jwt: bool) -> bool:
@@ -281,16 +283,16 @@ def _is_decided_elsewhere(callouts: Callouts, client: Client, by_jwt: bool) -> b
 
 def _concerns(diff: AuthDiff, server: Server, client: Client) -> bool:
     # A new user's name may fit a certificate better than the one that was found for it.
-    return diff.concerns(client.opts or {}) or bool(server.options.tls_map)
+    return diff.concerns(client.opts or {}) or bool(server.options.tls_map or server.options.websocket.tls_map)
 
 
 async def _compare_in_thread(server: Server, clients: list[Client]) -> None:
     """Authenticates connections whose bcrypt hash changed, off the loop and one after the other."""
     for client in clients:
         while not client.closing:
-            auth = server.auth
+            auth = server.auth_of(client)
             verdict = await server.loop.run_in_executor(None, server.authenticate, client, auth)
-            if auth is not server.auth:
+            if auth is not server.auth_of(client):
                 continue  # reloaded again meanwhile
             if not client.closing:
                 _judge(server, client, verdict)

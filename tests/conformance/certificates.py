@@ -42,13 +42,10 @@ class Certificates:
         return self.folder / f"{name}-key.pem"
 
     @staticmethod
-    def _name(common_name: str) -> x509.Name:
-        return x509.Name(
-            [
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "natsc tests"),
-                x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-            ]
-        )
+    def _name(common_name: str, units: list[str] | None = None) -> x509.Name:
+        parts = [(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units or ()]
+        parts = [*(parts or [(NameOID.ORGANIZATION_NAME, "natsc tests")]), (NameOID.COMMON_NAME, common_name)]
+        return x509.Name([x509.NameAttribute(kind, text) for kind, text in parts])
 
     @staticmethod
     def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -79,13 +76,15 @@ class Certificates:
         self._write(name, certificate, key)
 
     def issue(
-        self, name: str, common_name: str, alternative: list[x509.GeneralName] | None = None, issuer: str = "ca"
-    ) -> None:
+        self, name: str, common_name: str, alternative: list[x509.GeneralName] | None = None, issuer: str = "ca",
+        units: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        """units: the name has these organizational units instead of an organization."""
         authority, authority_key = self._issuers[issuer]
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = (
-            self._builder(self._name(common_name), authority.subject, key)
+            self._builder(self._name(common_name, units), authority.subject, key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(

@@ -213,10 +213,6 @@ class TestOptions:
         assert wire.eof() == [b"-ERR 'no responders requires headers support'"]
         assert server.closed(wire.cid)["reason"] == "No Responders Requires Headers"
 
-    @pytest.mark.parametrize("option", [{"account": "A"}, {"account": "$G"}, {"account": "A", "new_account": True}])
-    def test_naming_an_account_is_refused(self, server, dial, option):
-        assert dial(server).connect(**option).eof() == [b"-ERR 'Authorization Violation'"]
-
     def test_unknown_fields_are_ignored(self, server, dial):
         assert dial(server).connect(whatever=[1, {"a": None}], tags=["x"]).flush() == []
 

@@ -70,9 +70,6 @@ def renamed(old: str, new: str, kind: bytes = tarfile.REGTYPE) -> Callable[[tarf
 
 OLDER_BROKEN: dict[str, tuple[Callable[[tarfile.TarInfo, bytes], Any], str]] = {
     "a record": (damaged, "message block: invalid checksum"),
-    "a path upwards": (renamed("msgs/1.blk", "../../1.blk"), "unexpected content (account=$G)"),
-    "an absolute path": (renamed("msgs/1.blk", "/tmp/1.blk"), "unexpected content (account=$G)"),
-    "a link": (renamed("meta.sum", "link", tarfile.SYMTYPE), "unexpected content (account=$G)"),
     "another name": (
         lambda info, data: (info, data.replace(b'"OLD"', b'"NEW"') if info.name == "meta.inf" else data),
         "stream names do not match",

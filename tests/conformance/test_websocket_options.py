@@ -215,6 +215,60 @@ class TestReload:
             return x509.load_der_x509_certificate(door.sock.getpeercert(True)).serial_number
 
 
+class TestCredentialsOfTheDoor:
+    """A user of its own, whose password is a hash; it is compared on a thread."""
+
+    BLOCK = "authorization { user: door, password: '$2a$04$dk.Uuy9uZ1lpI/BgAltqc.9EgVLzyve8tDL3Vd/RIkCXnjrON.fa6' }"
+
+    @pytest.mark.parametrize("password", ["secret", "wrong"])
+    @pytest.mark.parametrize("others", ["", "authorization { user: other, password: p }\n"])
+    def test_a_hash(self, shared_server, password, others):
+        server = shared_server(CONFIG.replace("WEBSOCKET", self.BLOCK) + others)
+        door = Door(port_of(server))
+        door.frame()
+        door.say(b'CONNECT {"verbose":false,"user":"door","pass":"%s"}\r\nPING\r\n' % password.encode())
+        assert door.frame()[1] == (b"PONG\r\n" if password == "secret" else b"-ERR 'Authorization Violation'\r\n")
+
+    def test_it_stays_through_a_reload(self, start):
+        users = "authorization { users [{user: a, password: p}] }\n"
+        server = start(CONFIG.replace("WEBSOCKET", "no_auth_user: a") + users)
+        door = Door(port_of(server))
+        door.frame()
+        door.say(b'CONNECT {"verbose":false}\r\n').hears()
+        more = users.replace("]", ", {user: b, password: p}]")
+        server.reload(CONFIG.replace("WEBSOCKET", "no_auth_user: a") + more)
+        assert door.hears() == b""
+
+
+    @pytest.mark.parametrize("compress", [None, "permessage-deflate"])
+    def test_who_is_gone_after_a_reload_is_closed(self, start, compress):
+        users = "authorization { users [{user: a, password: p}, {user: b, password: p}] }\n"
+        config = CONFIG.replace("WEBSOCKET", "")
+        server = start(config + users)
+        port = port_of(server)
+        doors = {}
+        for name in ("a", "b"):
+            doors[name] = Door(port, Sec_WebSocket_Extensions=compress)
+            doors[name].frame()
+            doors[name].say(b'CONNECT {"verbose":false,"user":"%s","pass":"p"}\r\n' % name.encode()).hears()
+        server.reload(config + users.replace("{user: a, password: p}, ", ""))
+        assert doors["a"].end()[-1][1] == b"\x03\xe8Client Closed"
+        assert doors["b"].hears() == b""
+
+    def test_pinned_certificates_of_the_others_do_not_count(self, start, certificates):
+        def config(pin: str) -> str:
+            tls = certificates.config("verify: true", f'pinned_certs: ["{certificates.pin(pin)}"]', ca=True)
+            door = certificates.config("verify: true", ca=True)
+            return f"{tls}websocket {{\nlisten: 127.0.0.1:-1\n{door}\n}}\n"
+
+        server = start(config("client"))
+        with SecureDoor(port_of(server), certificates.client_context("client")) as door:
+            door.frame()
+            door.say(b'CONNECT {"verbose":false}\r\n').hears()
+            server.reload(config("client-two"))
+            assert door.hears() == b""
+
+
 class SecureDoor(Door):
     """The same over TLS."""
 
@@ -234,6 +288,18 @@ class SecureDoor(Door):
 
     def __exit__(self, *exc: object) -> None:
         self.sock.close()
+
+
+@pytest.mark.parametrize("door", ["", "websocket"])
+def test_suites_that_openssl_does_not_have(start, server_kind, certificates, door):
+    """What can't be put to use is told in a line, as any configuration is that can't."""
+    more = 'cipher_suites: ["TLS_RSA_WITH_RC4_128_SHA"], allow_insecure_cipher_suites: true'
+    tls = certificates.config(more)
+    server = start(f"websocket {{ listen: 127.0.0.1:-1\n{tls} }}\n" if door else tls, wait=server_kind != "natsc")
+    if server_kind == "natsc":
+        assert server.wait() == 1
+        assert any("[FTL] cipher suites not supported by OpenSSL" in line for line in server.log)
+        assert "Traceback" not in "\n".join(server.log)
 
 
 def test_the_protocol_over_tls(start, certificates):
