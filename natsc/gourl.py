@@ -36,17 +36,27 @@ class HostURL:
         self.path = path
 
 
+def redacted(url: str) -> str:
+    """A URL without the password in it, which may be no URL."""
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    name, colon, _ = user.partition(":")
+    if not at or not slashes or "/" in name:
+        return url
+    return f"{scheme}://{name}{':xxxxx' if colon else ''}@{tail}"
+
+
 def parse(raw: str) -> HostURL:
-    """url.Parse. Raises URLError."""
+    """url.Parse. Raises URLError, in whose text there is no password."""
     url, _, fragment = raw.partition("#")
     try:
         parsed = _parse(url)
     except URLError as error:
-        raise URLError(f"parse {quote(url)}: {error}") from None
+        raise URLError(f"parse {quote(redacted(url))}: {error}") from None
     try:
         _unescape(fragment)
     except URLError as error:
-        raise URLError(f"parse {quote(raw)}: {error}") from None
+        raise URLError(f"parse {quote(redacted(raw))}: {error}") from None
     return parsed
 
 

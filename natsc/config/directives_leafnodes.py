@@ -274,7 +274,7 @@ def _remote_secret(remote: RemoteLeafOpts, name: str, token: Token | None, value
         remote.credentials = path
         return
     if not keys.is_user_seed(value):
-        raise Finding(token, f"Remote leafnode nkey is not a valid seed: {quote(value)}")
+        raise Finding(token, "Remote leafnode nkey is not a valid seed")
     if remote.credentials:
         raise Finding(token, _BOTH_SECRETS)
     remote.nkey_seed = value
@@ -338,7 +338,7 @@ def _bad_proxy(remote: RemoteLeafOpts) -> str | None:
         if target.scheme == "wss" and remote.tls_config is None:
             needed = "requires TLS and no TLS configuration is provided"
             advice = "When using proxy with TLS endpoints, ensure TLS is properly configured for the leafnode remote"
-            return f"proxy is configured but remote URL {target} {needed}. {advice}"
+            return f"proxy is configured but remote URL {target.redacted()} {needed}. {advice}"
     return None
 
 

@@ -21,7 +21,7 @@ def parse_url(text: str, kind: str) -> URL:
     try:
         parsed = gourl.parse(text)
     except gourl.URLError:
-        raise GoError(f"error parsing {kind} url [{quote(text)}]") from None
+        raise GoError(f"error parsing {kind} url [{quote(gourl.redacted(text))}]") from None
     rest = text[len(parsed.scheme) + 1 :] if parsed.scheme else text
     if rest.startswith("//"):
         end = min((at for at in (rest.find(char, 2) for char in "/?#") if at >= 0), default=len(rest))
@@ -48,7 +48,7 @@ def url_list(entries: list[Any], kind: str, report: Report) -> list[URL] | None:
             token, value = last.unwrap(entry)
             text = as_str(value)
             if text in seen:
-                report.warnings.append(misused_field(token, text, f"Duplicate {kind} entry detected"))
+                report.warnings.append(misused_field(token, gourl.redacted(text), f"Duplicate {kind} entry detected"))
                 continue
             seen.add(text)
             try:

@@ -10,6 +10,7 @@ from threading import Thread
 
 from natsc.auth.jwt import SIZE_MAX
 from natsc.config.gotext import quote
+from natsc.gourl import redacted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,16 +104,6 @@ def _basic(url: str) -> str:
     parts = urlsplit(url)
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     return f"Basic {b64encode(pair.encode()).decode()}"
-
-
-def redacted(url: str) -> str:
-    """A URL without the password in it."""
-    head, at, tail = url.rpartition("@")
-    scheme, slashes, user = head.partition("://")
-    if not at or not slashes or "/" in user:
-        return url
-    name, colon, _ = user.partition(":")
-    return f"{scheme}://{name}{':xxxxx' if colon else ''}@{tail}"
 
 
 def client_context(tls: TLSConfigOpts) -> SSLContext:

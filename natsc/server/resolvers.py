@@ -84,7 +84,8 @@ class URLResolver(Resolver):
     remote = True
 
     def fetch(self, name: str, then: Answer) -> None:
-        from natsc.server.http_fetch import fetch, redacted
+        from natsc.gourl import redacted
+        from natsc.server.http_fetch import fetch
 
         url = self.opts.url + name
         waits = True
