@@ -131,6 +131,12 @@ def clear(kind: int, payload: bytes, first: int = 0x80) -> bytes:
     return head + bytes(4) + payload
 
 
+def check_memory(server: Server, before: int, most_mb: int) -> None:
+    """The server has no more than so much more than it had. Go collects when it likes."""
+    grown = (resident(server) - before) >> 20
+    assert grown < most_mb * (1 if server.kind == "natsc" else 4), f"{grown} MB more"
+
+
 def resident(server: Server) -> int:
     """How much memory the server has, in bytes."""
     with open(f"/proc/{server.pid}/statm") as statm:

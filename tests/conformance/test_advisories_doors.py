@@ -13,7 +13,7 @@ import zlib
 
 import pytest
 
-from .doors import PLAIN_WEBSOCKET, WEBSOCKET, clear, enter, resident, websocket_port
+from .doors import PLAIN_WEBSOCKET, WEBSOCKET, check_memory, clear, enter, resident, websocket_port
 from .harness import Wire
 from .test_system import ask
 from .test_websocket import Door
@@ -85,7 +85,7 @@ class TestWebSocket:
         wire.timeout = 1
         with contextlib.suppress(TimeoutError, AssertionError):  # one that isn't whole may be waited for
             wire.eof()
-        assert resident(server) - before < 40 * MB
+        check_memory(server, before, 40)
         check_serves(server, **{"user": "u", "pass": "p"})
 
     @pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 1, (1 << 63) - 1, (1 << 62), 1 << 32])
@@ -111,7 +111,7 @@ class TestWebSocket:
             wire = knock(door, server)
             feed(wire, first, 1)
             feed(wire, then, 400)
-        assert resident(server) - before < 24 * MB
+        check_memory(server, before, 24)
         check_serves(server, **{"user": "u", "pass": "p"})
 
     @pytest.mark.parametrize("path", ["/mqtt", "/x/mqtt", "/mqtt?x=y", "//mqtt"])
@@ -142,7 +142,7 @@ class TestOutput:
         before = resident(server)
         many = data * (65536 // len(data))
         self.push(knock(door, server), clear(2, many) if door != "tcp" else many)
-        assert resident(server) - before < 24 * MB
+        check_memory(server, before, 24)
         check_serves(server, **{"user": "u", "pass": "p"})
 
     def test_cve_2025_21605_pongs_of_frames(self, shared_server, knock):
@@ -150,7 +150,7 @@ class TestOutput:
         before = resident(server)
         self.push(knock("websocket", server), clear(9, b"x" * 125) * 500)
         if server.kind == "natsc":  # nats-server keeps what it answers
-            assert resident(server) - before < 24 * MB
+            check_memory(server, before, 24)
         check_serves(server, **{"user": "u", "pass": "p"})
 
     def test_cve_2025_21605_refusals_of_requests(self, shared_server):
@@ -159,7 +159,7 @@ class TestOutput:
         with contextlib.closing(Wire(websocket_port(server), read=False)) as wire:
             self.push(wire, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
         if server.kind == "natsc":  # nats-server keeps what it answers
-            assert resident(server) - before < 24 * MB
+            check_memory(server, before, 24)
         check_serves(server, **{"user": "u", "pass": "p"})
 
 

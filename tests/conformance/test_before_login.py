@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from .doors import WEBSOCKET, clear, enter, resident, websocket_port
+from .doors import WEBSOCKET, check_memory, clear, enter, resident, websocket_port
 from .harness import TIMEOUT_S
 
 MB = 1 << 20
@@ -65,7 +65,7 @@ def test_many_that_go_no_further(place, certificates, door, said):
         for sock in socks:
             with contextlib.suppress(ConnectionError):
                 sock.sendall(said)
-        assert resident(server) - before < 20 * MB
+        check_memory(server, before, 20)
         check_serves(server, door, certificates)
         assert max(ended(sock) for sock in socks) - began < TIMEOUT_S
     finally:
@@ -137,7 +137,7 @@ def test_an_operation_without_an_end(place, certificates, door, first):
                     wire.frames(clear(2, b"x" * 65536))
         with contextlib.suppress(OSError, AssertionError, EOFError):
             wire.eof()
-    assert resident(server) - before < 8 * MB
+    check_memory(server, before, 8)
     check_serves(server, door, certificates)
 
 
@@ -156,7 +156,7 @@ def test_a_flood_of_headers(place, certificates, door, line):
         with contextlib.suppress(OSError):
             ended(sock)
         sock.close()
-    assert resident(server) - before < 8 * MB
+    check_memory(server, before, 8)
     check_serves(server, door, certificates)
 
 

@@ -239,7 +239,6 @@ class TestCredentialsOfTheDoor:
         server.reload(CONFIG.replace("WEBSOCKET", "no_auth_user: a") + more)
         assert door.hears() == b""
 
-
     @pytest.mark.parametrize("compress", [None, "permessage-deflate"])
     def test_who_is_gone_after_a_reload_is_closed(self, start, compress):
         users = "authorization { users [{user: a, password: p}, {user: b, password: p}] }\n"
