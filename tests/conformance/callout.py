@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -144,8 +145,10 @@ class Service:
             return self.asked[count - 1]
 
     def close(self) -> None:
-        self.wire.close()
+        with contextlib.suppress(OSError):  # the server may have closed it
+            self.wire.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads; close() doesn't
         self._thread.join(TIMEOUT_S)
+        self.wire.close()
         assert not self.faults, self.faults
 
 
