@@ -125,8 +125,10 @@ def askers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Asker]]:
 
 def steady(value: Any) -> Any:
     if isinstance(value, dict):
+        # API totals: nats-server asks for the consumer of a mirror or a source once more where the first try was slow.
+        varying = VARYING | {"total"} if {"total", "errors"} <= value.keys() else VARYING
         return {
-            name: "VARYING" if name in VARYING and not isinstance(member, dict) else steady(member)
+            name: "VARYING" if name in varying and not isinstance(member, dict) else steady(member)
             for name, member in value.items()
             if name not in NAMED
         }
@@ -292,10 +294,11 @@ def test_requests(askers, subject, body):
     compare(askers, ask)
 
 
-def test_requests_of_accounts_without_jetstream_are_not_counted(askers):
+@pytest.mark.parametrize("user", ["a", "c"], ids=["JetStream", "no JetStream"])
+def test_requests_of_accounts_with_jetstream_are_counted(askers, user):
     def ask(asker: Asker) -> Any:
         before = asker.server.varz()["jetstream"]["stats"]["api"]
-        assert "error" in (asker.ask("c", "$JS.API.INFO") or {})
+        assert "error" in (asker.ask(user, "$JS.API.INFO" if user == "c" else "$JS.API.STREAM.INFO.NONE") or {})
         after = asker.server.varz()["jetstream"]["stats"]["api"]
         return [after["total"] - before["total"], after["errors"] - before["errors"]]
 
