@@ -201,11 +201,15 @@ def normalise_stream(stream: bytes, queues: Counter) -> list[bytes]:
             out.append(b"unfinished: " + stream[at:])
             return out
         line = stream[at:end]
-        at = end + 2
+        begin, at = at, end + 2
         if line.startswith((b"MSG ", b"HMSG ")):
             parts = line.split(b" ")
             with_header = line[0] == 72
             size = int(parts[-1])
+            if at + size + 2 > len(stream):
+                out += sorted(run)
+                out.append(b"unfinished: " + stream[begin:])
+                return out
             body = stream[at : at + size]
             at += size + 2
             sid = parts[2]
@@ -242,9 +246,18 @@ def same(left: Outcome, right: Outcome) -> bool:
 
 def cut_short(ours: tuple, theirs: tuple) -> bool:
     """Whether two normalised outcomes differ only in what the second lacks at the ends of closed connections."""
-    return ours[1:] == theirs[1:] and all(
-        mine == other or (closed and mine[: len(other)] == other)
-        for mine, other, closed in zip(ours[0], theirs[0], theirs[2], strict=True)
+
+    def begins(mine: list[bytes], other: list[bytes]) -> bool:
+        whole = other[:-1] if other and other[-1].startswith(b"unfinished: ") else other
+        return mine[: len(whole)] == whole
+
+    return (
+        ours[2] == theirs[2]
+        and (ours[1] == theirs[1] or (any(theirs[2]) and theirs[1] <= ours[1]))
+        and all(
+            mine == other or (closed and begins(mine, other))
+            for mine, other, closed in zip(ours[0], theirs[0], theirs[2], strict=True)
+        )
     )
 
 

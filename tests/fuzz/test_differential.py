@@ -109,6 +109,13 @@ class TestNormaliser:
         assert cut_short(whole, cut) and not cut_short(cut, whole)
         assert not cut_short(normalise(([b"+OK\r\nPONG\r\n"], [False])), normalise(([b"+OK\r\n"], [False])))
 
+    def test_a_reset_in_a_message(self):
+        stream = b"+OK\r\nMSG a Q1n1 4\r\nabcd\r\n"
+        whole = normalise(([stream], [True]))
+        for size in range(len(b"+OK\r\n"), len(stream)):
+            cut = normalise(([stream[:size]], [True]))
+            assert cut_short(whole, cut) and not cut_short(cut, whole)
+
 
 class TestStreams:
     def test_a_seed_gives_the_same_round_again(self):
