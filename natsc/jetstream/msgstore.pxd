@@ -107,19 +107,8 @@ cdef class MsgStore:
     cdef uint64_t purge_all(self) noexcept nogil
     cdef bint purge_but_last(self, purge_t* p) noexcept nogil
     cdef void purge_count(self, purge_t* p, Py_ssize_t budget) noexcept nogil
-    cdef uint64_t step_back(self, subject_t* e, uint64_t target) noexcept nogil
+    cdef uint64_t step_back(self, subject_t* e, uint64_t target, uint64_t* steps) noexcept nogil
+    cdef subject_t* next_state(self, subject_iter_t* it, const filter_t* filters, Py_ssize_t n, bint literal) noexcept nogil
+    cdef uint64_t count_in(self, uint64_t seq, uint64_t stop, const filter_t* filters, Py_ssize_t n) noexcept nogil
     cdef bint purge_chain(self, purge_t* p, subject_t* e) noexcept nogil
     cdef void purge_filtered(self, purge_t* p, uint64_t seq, uint64_t keep) noexcept nogil
-
-# A purge in steps, and a walk over subjects in steps, for Python.
-cdef class Purge:
-    cdef MsgStore store
-    cdef bytes subject
-    cdef purge_t p
-
-cdef class SubjectWalk:
-    cdef MsgStore store
-    cdef bytes pattern
-    cdef filter_t filter
-    cdef subject_iter_t it
-    cdef readonly dict found        # messages by subject

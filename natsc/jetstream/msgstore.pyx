@@ -24,10 +24,10 @@ from natsc.jetstream.layout cimport RECORD_NOT_NOW, RECORD_OK, stored_t
 from natsc.jetstream.layout import RECORD_REASONS
 from natsc.jetstream.seqset cimport (seqset_add, seqset_clear, seqset_count_from, seqset_has, seqset_next,
                                      seqset_next_missing, seqset_prev, seqset_remove, seqset_t)
-from natsc.jetstream.subjectstate cimport (SUBJECT_STALE_FIRST, SUBJECT_STALE_LAST, filter_init, filter_t,
-                                           filters_match, subject_iter_t, subject_t, subjects_add, subjects_clear,
-                                           subjects_find, subjects_init, subjects_memory, subjects_next,
-                                           subjects_remove, subjects_t)
+from natsc.jetstream.subjectstate cimport (SUBJECT_DEAD, SUBJECT_STALE_FIRST, SUBJECT_STALE_LAST, filter_init, filter_t,
+                                           filters_match, subject_iter_t, subject_t, subjects_add, subjects_all_in,
+                                           subjects_clear, subjects_find, subjects_init, subjects_memory,
+                                           subjects_next, subjects_remove, subjects_t)
 
 cdef extern from "Python.h":
     Py_ssize_t NO_BUDGET "PY_SSIZE_T_MAX"
@@ -268,7 +268,7 @@ cdef class MsgStore:
         more, else where the search stopped after it looked at budget messages.
         """
         cdef subject_t* e
-        cdef uint64_t found
+        cdef uint64_t found, steps
         if num_filters == 1 and filters.literal and not filters.all:
             resume[0] = self.last_seq + 1
             e = self.subject_state(filters.subject, filters.len)
@@ -277,7 +277,7 @@ cdef class MsgStore:
             if seq < e.first:
                 seq = e.first
             elif seq > e.first and e.count <= 64:
-                found = self.step_back(e, seq)
+                found = self.step_back(e, seq, &steps)
                 if found:
                     seq = found
         while True:
@@ -517,12 +517,17 @@ cdef class MsgStore:
             e = subjects_find(&self.subjects, subject, n)   # a bad record may have taken it away
         return e
 
-    cdef uint64_t step_back(self, subject_t* e, uint64_t target) noexcept nogil:
-        """Walk back from e.last to the lowest message from target on; 0 where the chain is broken before that."""
+    cdef uint64_t step_back(self, subject_t* e, uint64_t target, uint64_t* steps) noexcept nogil:
+        """Walk back from e.last to the lowest message from target on; 0 where the chain is broken before that.
+
+        e.last must not be below target. steps: how many messages of the subject are above the one found. Where the chain is
+        broken e may have gone, for a record may have turned out bad.
+        """
         cdef stored_t m
         cdef uint64_t seq = e.last
         cdef uint64_t first = e.first
         cdef uint64_t left = e.count
+        steps[0] = 0
         while left > 1 and self.get(seq, &m):
             if m.prev == 0:
                 return 0
@@ -532,12 +537,13 @@ cdef class MsgStore:
                 return 0
             seq = m.prev
             left -= 1
+            steps[0] += 1
         return seq if left == 1 else 0
 
     cdef void refresh(self, subject_t* e) noexcept nogil:
         """Bring an entry's first and last up to date. It may remove the entry where a record turns out bad."""
         cdef stored_t m
-        cdef uint64_t seq
+        cdef uint64_t seq, steps
         cdef uint64_t deletes = self.deletes
         if e.flags & SUBJECT_STALE_LAST:
             seq = seqset_prev(&self.present, e.last)
@@ -552,7 +558,7 @@ cdef class MsgStore:
         if e.flags & SUBJECT_STALE_FIRST:
             seq = 0
             if e.count <= CHAIN_MAX:
-                seq = self.step_back(e, 0)
+                seq = self.step_back(e, 0, &steps)
                 if self.deletes != deletes:
                     return
             if seq == 0:
@@ -589,54 +595,82 @@ cdef class MsgStore:
         seq = seqset_next(&self.present, lo)
         return seq if seq else self.last_seq + 1
 
+    cdef subject_t* next_state(self, subject_iter_t* it, const filter_t* filters, Py_ssize_t n,
+                               bint literal) noexcept nogil:
+        """The next subject in one of the filters, up to date; NULL = no more. literal: all filters are."""
+        cdef subject_t* e
+        if literal:     # it.unit counts them
+            while it.unit < <uint64_t>n:
+                e = self.subject_state(filters[it.unit].subject, filters[it.unit].len)
+                it.unit += 1
+                if e != NULL:
+                    return e
+            return NULL
+        while True:
+            e = subjects_next(&self.subjects, it, filters, n, NO_BUDGET)
+            if e != NULL and e.flags:
+                self.refresh(e)
+            if e == NULL or e.flags & SUBJECT_DEAD == 0:    # a bad record may have taken it away
+                return e
+
     cdef uint64_t num_pending(self, uint64_t seq, const filter_t* filters, Py_ssize_t num_filters,
                               bint last_per_subject) noexcept nogil:
-        """How many messages from seq on are in one of the filters (none: any); if asked, one a subject."""
+        """How many messages from seq on are in one of the filters, which don't overlap (none: any); if asked, one a subject.
+
+        Messages are looked at only where subjects in the filters, but not all of the stream's, have some on both sides of
+        seq: those of these subjects, or all on one side, whatever are fewer.
+        """
         cdef subject_iter_t it
         cdef subject_t* e
-        cdef stored_t m
-        cdef uint64_t resume
-        cdef uint64_t total = 0
-        cdef uint64_t split = 0
-        cdef uint64_t below = 0
-        if not last_per_subject and (num_filters == 0 or (num_filters == 1 and filters.all)):
+        cdef uint64_t subjects = 0, total = 0, above = 0, astride = 0, steps, side
+        cdef bint literal = num_filters > 0
+        cdef Py_ssize_t i
+        if not last_per_subject and subjects_all_in(&self.subjects, filters, num_filters):
             return seqset_count_from(&self.present, seq)
+        for i in range(num_filters):
+            literal = literal and filters[i].literal and not filters[i].all
         memset(&it, 0, sizeof(it))
         while True:
-            if num_filters == 1 and filters.literal:
-                e = NULL if it.done else self.subject_state(filters.subject, filters.len)
-                it.done = True
-            else:
-                e = subjects_next(&self.subjects, &it, filters, num_filters, NO_BUDGET)
-                if e != NULL and e.flags:
-                    self.refresh(e)
+            e = self.next_state(&it, filters, num_filters, literal)
             if e == NULL:
                 break
+            subjects += 1
+            total += e.count
             if e.last < seq:
                 continue
             if last_per_subject:
-                total += 1
+                above += 1
+            elif e.first < seq:
+                astride += e.count
             else:
-                total += e.count
-                split += e.first < seq
-        if split == 0:
-            return total
-        # Some subjects have messages on both sides of seq: count the shorter one.
+                above += e.count
+        if last_per_subject or astride == 0:
+            return above
+        if subjects == self.subjects.count:
+            return seqset_count_from(&self.present, seq)
+        side = min(self.last_seq - seq, seq - self.first_seq)
+        memset(&it, 0, sizeof(it))
+        while astride <= side >> 3:     # these lie apart, and cost so much more
+            e = self.next_state(&it, filters, num_filters, literal)
+            if e == NULL:
+                return above
+            if e.first < seq <= e.last:
+                if self.step_back(e, seq, &steps) == 0:
+                    break
+                above += steps + 1
         if self.last_seq - seq < seq - self.first_seq:
-            total = 0
-            resume = seq
-            while self.next(resume, filters, num_filters, NO_BUDGET, &m, &resume):
-                total += 1
-            return total
-        resume = self.first_seq
-        while True:
-            resume = self.next(resume, filters, num_filters, NO_BUDGET, &m, &resume)
-            if resume == 0 or resume >= seq:
-                break
-            e = subjects_find(&self.subjects, m.subject, m.subject_len)
-            below += e != NULL and e.last >= seq
-            resume += 1
-        return total - below
+            return self.count_in(seq, self.last_seq + 1, filters, num_filters)
+        return total - self.count_in(self.first_seq, seq, filters, num_filters)
+
+    cdef uint64_t count_in(self, uint64_t seq, uint64_t stop, const filter_t* filters, Py_ssize_t n) noexcept nogil:
+        """How many messages from seq on and below stop are in one of the filters: each is looked at."""
+        cdef stored_t m
+        cdef uint64_t total = 0
+        seq = seqset_next(&self.present, seq)
+        while seq and seq < stop:
+            total += self.get(seq, &m) and filters_match(filters, n, m.subject, m.subject_len)
+            seq = seqset_next(&self.present, seq + 1)
+        return total
 
     # For tests and tools: the same with Python objects.
 
@@ -746,43 +780,3 @@ cdef class MsgStore:
     def memory(self) -> int:
         """Bytes of memory that the subjects take."""
         return subjects_memory(&self.subjects)
-
-
-cdef class Purge:
-    """A purge of a store in steps, between which other things may happen. See MsgStore.purge_begin."""
-
-    def __init__(self, MsgStore store not None, bytes subject not None, uint64_t seq, uint64_t keep):
-        self.store = store
-        self.subject = subject
-        store.purge_begin(&self.p, subject, len(subject), seq, keep)
-
-    def step(self, Py_ssize_t budget) -> bool:
-        """Look at so many more messages. True when the purge is done."""
-        return self.p.done or self.store.purge_step(&self.p, budget)
-
-    @property
-    def purged(self) -> int:
-        """How many messages went."""
-        return self.p.purged
-
-
-cdef class SubjectWalk:
-    """A walk over the subjects in a pattern in steps; found has those that it came by, with their messages."""
-
-    def __init__(self, MsgStore store not None, bytes pattern not None):
-        self.store = store
-        self.pattern = pattern
-        self.found = {}
-        memset(&self.it, 0, sizeof(self.it))
-        filter_init(&self.filter, self.pattern, len(self.pattern))
-
-    def step(self, Py_ssize_t budget) -> bool:
-        """Look at so many more subjects. True when it is over: also where all that there was has gone."""
-        cdef subject_t* e
-        while not self.it.done and budget > 0:
-            e = subjects_next(&self.store.subjects, &self.it, &self.filter, 1, budget)
-            if e == NULL:
-                break
-            self.found[e.text[:e.len]] = e.count
-            budget -= 1
-        return self.it.done

@@ -4,8 +4,8 @@ from typing import Any
 
 from natsc._core import Engine
 from natsc.engine.account import Account
-from natsc.jetstream.msgstore import Purge
 from natsc.jetstream.outbox import Outbox, Visible
+from natsc.jetstream.steps import Purge
 
 class RetainedStream(Visible):
     @property

@@ -411,7 +411,7 @@ cdef class RetainedStream(Visible):
         """Have enforce_more called in the next turn. See natsc/jetstream/streams.py."""
 
     def purge_step(self, purge, Py_ssize_t budget) -> bool:
-        """Go on with a natsc.jetstream.msgstore.Purge. True when it is done."""
+        """Go on with a natsc.jetstream.steps.Purge. True when it is done."""
         cdef bint done = purge.step(budget)
         self.outbox.touch()
         self.settle()

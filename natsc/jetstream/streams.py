@@ -14,9 +14,9 @@ from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.gotime import ZERO, Time, format_time
 from natsc.jetstream.layout import stream_name, with_checksum
-from natsc.jetstream.msgstore import Purge, SubjectWalk
 from natsc.jetstream.names import raw, short_hash, text
 from natsc.jetstream.schema import encode
+from natsc.jetstream.steps import Purge, SubjectWalk
 from natsc.jetstream.stream import Stream, consumers_told_deleted, consumers_told_shutdown
 from natsc.jetstream.stream_config import (
     FILE,

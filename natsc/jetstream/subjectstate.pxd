@@ -33,6 +33,8 @@ cdef struct subjects_t:
     uint32_t cap_blocks
     uint64_t seed
     uint32_t clears         # how often it was emptied
+    uint32_t common_len     # all subjects begin with these bytes
+    char common[64]
     uint64_t free_lists[65]    # by an entry's size in units, unit + 1; [0] for all longer ones
 
 # A filter: NULL or ">" match everything.
@@ -42,6 +44,7 @@ cdef struct filter_t:
     Py_ssize_t prefix       # bytes before the first wildcard
     bint literal
     bint all
+    bint tail               # after these comes ">": whatever begins so is in it
 
 # A walk over the subjects, from all zero on. They come in no particular order; those added on the way may be missed. It ends
 # where the table is emptied meanwhile.
@@ -60,6 +63,7 @@ cdef void subjects_remove(subjects_t* t, const char* s, Py_ssize_t n) noexcept n
 cdef subject_t* subjects_next(subjects_t* t, subject_iter_t* it, const filter_t* filters, Py_ssize_t num_filters,
                               Py_ssize_t budget) noexcept nogil
 cdef uint64_t subjects_memory(subjects_t* t) noexcept nogil
+cdef bint subjects_all_in(subjects_t* t, const filter_t* filters, Py_ssize_t n) noexcept nogil
 cdef void filter_init(filter_t* f, const char* subject, Py_ssize_t n) noexcept nogil
 
 
@@ -71,6 +75,8 @@ cdef inline bint filter_match(const filter_t* f, const char* s, Py_ssize_t n) no
         return False
     if f.literal:
         return n == f.len
+    if f.tail:
+        return n > f.prefix
     return is_subset_match(s, n, f.subject, f.len)
 
 

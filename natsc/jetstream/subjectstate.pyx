@@ -191,6 +191,7 @@ cdef subject_t* subjects_add(subjects_t* t, const char* s, Py_ssize_t n) noexcep
     e.len = <uint32_t>n
     e.flags = 0
     memcpy(e.text, s, n)
+    note_common(t, s, n)
     i = h & t.mask
     while t.slots[i]:
         i = (i + 1) & t.mask
@@ -261,6 +262,28 @@ cdef subject_t* subjects_next(subjects_t* t, subject_iter_t* it, const filter_t*
     return NULL
 
 
+cdef void note_common(subjects_t* t, const char* s, Py_ssize_t n) noexcept nogil:
+    """A subject is new."""
+    cdef uint32_t i = 0
+    if t.count == 0:
+        t.common_len = <uint32_t>min(n, <Py_ssize_t>sizeof(t.common))
+        memcpy(t.common, s, t.common_len)
+    elif n < t.common_len or memcmp(s, t.common, t.common_len) != 0:
+        while i < n and i < t.common_len and s[i] == t.common[i]:
+            i += 1
+        t.common_len = i
+
+
+cdef bint subjects_all_in(subjects_t* t, const filter_t* filters, Py_ssize_t n) noexcept nogil:
+    """Whether it is plain that every subject is in one of the filters (none: it is); False where it would take a walk."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if filters[i].all or (filters[i].tail and filters[i].prefix <= t.common_len
+                              and memcmp(filters[i].subject, t.common, filters[i].prefix) == 0):
+            return True
+    return n == 0
+
+
 cdef uint64_t subjects_memory(subjects_t* t) noexcept nogil:
     """Bytes held."""
     cdef uint64_t n = t.cap_blocks * sizeof(subject_block_t)
@@ -280,11 +303,13 @@ cdef void filter_init(filter_t* f, const char* subject, Py_ssize_t n) noexcept n
     f.len = n
     f.prefix = n
     f.literal = n > 0
+    f.tail = False
     f.all = n == 0 or (n == 1 and subject[0] == b">")
     for i in range(n):
         if at_start and (subject[i] == b"*" or subject[i] == b">") and (i + 1 == n or subject[i + 1] == b"."):
             f.prefix = i
             f.literal = False
+            f.tail = subject[i] == b">" and i + 1 == n
             return
         at_start = subject[i] == b"."
 

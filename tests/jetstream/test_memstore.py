@@ -74,3 +74,25 @@ def test_a_closed_store_takes_nothing():
     with pytest.raises(OSError, match="closed"):
         store.append_bytes(b"a", b"")
     assert store.get_bytes(1) is None
+
+
+SIDES = 5000
+
+
+@pytest.mark.parametrize(
+    "subjects",
+    [[b"a.0", b"a.1"], [b"a.%d" % n for n in range(50)], [b"%c.%d" % (97 + n % 3, n) for n in range(1000)]],
+    ids=["few", "some", "many"],
+)
+@pytest.mark.parametrize("removed", [0, 3, 500])
+def test_what_is_pending_from_a_sequence_on(subjects, removed):
+    store, model = MemStore(), Model(is_file=False)
+    for number in range(2 * SIDES):
+        for each in (store, model):
+            each.append_bytes(subjects[number % len(subjects)], b"")
+    for number in range(removed):
+        for each in (store, model):
+            each.remove_seq(1 + number * 7919 % (2 * SIDES))
+    for patterns in ([b"a.>"], [b"*.1"], [b"a.1"], [b"a.1", b"a.2"], [b"a.1", b"b.>"], [b"a.1", b"c.2", b"zz"]):
+        for seq in (0, 1, 2, SIDES // 4, SIDES, 2 * SIDES - 9, 2 * SIDES, 2 * SIDES + 1, 3 * SIDES):
+            assert store.pending(seq, patterns) == model.pending(seq, patterns), (patterns, seq)

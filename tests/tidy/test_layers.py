@@ -53,7 +53,7 @@ ROWS = (
     ),
     ("natsc.jetstream.vault",),
     (
-        "natsc.jetstream.memstore",
+        "natsc.jetstream.memstore natsc.jetstream.steps",
         "natsc.jetstream.archive natsc.jetstream.blocks",
         "natsc.jetstream.store natsc.jetstream.filestore natsc.jetstream.storefile",
     ),
