@@ -466,6 +466,8 @@ class Programs(RuleBasedStateMachine):
             asked["keep"] = keep
         after = copy.deepcopy(self.model)
         purged = after.purge(filter, seq, 0 if seq else keep).get("purged", 0)
+        if not self.model.last_seq and not self.alone:
+            return  # its first sequence is 1 from here, and after a kill 0 again
         if seq and not after.messages and after.last_seq == self.model.last_seq and not self.alone:
             return  # its file storage says then that sequences are deleted that it hasn't any more
         if not self.alone and self.guessed(self.model, after, filter, purged):
@@ -725,7 +727,8 @@ class Programs(RuleBasedStateMachine):
             return
         answered = True
         if how == "later":
-            how = '-NAK {"delay": 4300000000}' if self.timed else '-NAK {"delay": 14400000000000}'
+            # Where no time passes, by more than any ack_wait, so that it stays so where that is changed.
+            how = '-NAK {"delay": 4300000000}' if self.timed else '-NAK {"delay": 1440000000000000}'
             consumer.delay(sseq, int(how[15:-1]))
         elif how == "-NAK":
             consumer.nak(sseq)

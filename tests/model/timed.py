@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import tempfile
+from asyncio import AbstractEventLoop
 from datetime import UTC, datetime
+from unittest import mock
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 import natsc
+from natsc._core import Engine
+from natsc.clock import Clock
 from tests.model.draw import bodies, tokens, which_consumer
 from tests.model.machine import Programs, consumers_there, counts
 from tests.model.peer import Peer
 
 TICK_S = 1e-6  # between steps, so that what they cause isn't due at the same moment
 NS = 1_000_000_000
-DAY_S = 86_400
+
+
+class StandingClock(Clock):
+    """One that stands from the beginning, for a server that goes on where another one was stopped."""
+
+    wall: int | None = None  # ns; None = the real time
+
+    def __init__(self, engine: Engine, loop: AbstractEventLoop) -> None:
+        super().__init__(engine, loop)
+        self.freeze()
+        if self.wall is not None:
+            self._wall_offset_ns = self.wall - self.now_ns()
 
 
 class Embedded:
-    """A server in a thread, whose clock stands: a day ahead, so that it need not go back when the server restarts."""
+    """A server in a thread, whose clock stands: while the server restarts, too."""
 
     kind = "natsc"
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="natsc-model-")
-        self.start()
-        self.advance(DAY_S)
+        self.start(None)
 
-    def start(self) -> None:
+    def start(self, wall_ns: int | None) -> None:
         jetstream = {"store_dir": self.folder.name, "sync_interval": "2m"}
-        self.server = natsc.run_in_thread(jetstream=jetstream, ping_interval="1000h").start()
-        self.server.clock.freeze()
+        StandingClock.wall = wall_ns
+        with mock.patch("natsc.server.server.Clock", StandingClock):
+            self.server = natsc.run_in_thread(jetstream=jetstream, ping_interval="1000h").start()
         self.port = self.server.ports["nats"]
 
     @property
@@ -45,8 +60,7 @@ class Embedded:
         """As if no time passed meanwhile."""
         wall_ns = self.wall_ns
         self.server.stop()
-        self.start()
-        self.advance((wall_ns - self.wall_ns + 0.5) / NS)
+        self.start(wall_ns)
         assert self.wall_ns == wall_ns
 
     def revive(self) -> None:
