@@ -7,33 +7,70 @@ from libc.string cimport memmove
 from natsc.jetstream.layout cimport RECORD_MISSING, RECORD_OK, record_size, record_view, record_write, stored_t
 from natsc.jetstream.msgstore cimport STORE_CLOSED, MsgStore
 
+cdef extern from *:
+    """
+    /* glibc joins small chunks that were freed when the next large one is: the pause is for all of them, so let it be often. */
+    static void join_free_chunks(void) { void *volatile large = malloc(66000); free(large); }
+    """
+    void join_free_chunks() noexcept nogil
+
+cdef enum:
+    PAGES_MAX = 0x7FFFFFFF
+
+
+cdef void free_page(recpage_t* page) noexcept nogil:
+    cdef int i
+    if page.records != NULL:
+        for i in range(PAGE_RECORDS):
+            free(page.records[i])
+        free(page.records)
+        join_free_chunks()
+
 
 cdef class MemStore(MsgStore):
     def __cinit__(self):
         self.is_file = False
 
     def __dealloc__(self):
-        self.free_all()
+        self.bury()
+        while self.reclaim(PAGES_MAX):
+            pass
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Give the memory back, with reclaim."""
         self.purge_all()
         self.error = STORE_CLOSED
 
-    cdef void free_all(self) noexcept nogil:
-        self.free_records()
-        free(self.pages)
+    cdef void bury(self) noexcept nogil:
+        """All records are gone."""
+        cdef grave_t* grave = <grave_t*>malloc(sizeof(grave_t)) if self.pages != NULL else NULL
+        cdef uint64_t i
+        if grave != NULL:
+            grave[0] = grave_t(self.pages, self.head, self.end, self.graves)
+            self.graves = grave
+        elif self.pages != NULL:
+            for i in range(self.head, self.end):
+                free_page(&self.pages[i])
+            free(self.pages)
         self.pages = NULL
         self.head = self.end = self.cap = 0
+        self.unclaimed = self.graves != NULL
 
-    cdef void free_records(self) noexcept nogil:
-        cdef uint64_t i
-        cdef int k
-        for i in range(self.head, self.end):
-            if self.pages[i].records != NULL:
-                for k in range(PAGE_RECORDS):
-                    free(self.pages[i].records[k])
-                free(self.pages[i].records)
+    cdef bint reclaim(self, Py_ssize_t pages) noexcept nogil:
+        cdef grave_t* grave = self.graves
+        while grave != NULL and pages > 0:
+            if grave.end > grave.head:
+                # The newest first: they lie at the heap's end, which then goes back to the system bit by bit.
+                grave.end -= 1
+                free_page(&grave.pages[grave.end])
+                pages -= 1
+                continue
+            self.graves = grave.next
+            free(grave.pages)
+            free(grave)
+            grave = self.graves
+        self.unclaimed = grave != NULL
+        return self.unclaimed
 
     cdef recpage_t* find(self, uint64_t seq) noexcept nogil:
         """The page of a sequence; NULL where there is none."""
@@ -113,6 +150,7 @@ cdef class MemStore(MsgStore):
         page.count -= 1
         if page.count == 0:
             free(page.records)
+            join_free_chunks()
             page.records = NULL
             while self.head < self.end and self.pages[self.head].records == NULL:
                 self.head += 1
@@ -123,19 +161,21 @@ cdef class MemStore(MsgStore):
             self.erase(seq)
 
     cdef void erase_all(self) noexcept nogil:
-        self.free_all()
+        self.bury()
 
     cdef void erase_but(self, const stored_t* m) noexcept nogil:
         cdef recpage_t* page = self.find(m.seq)
-        cdef recpage_t last = page[0]
-        cdef int i = <int>(m.seq & (PAGE_RECORDS - 1)), k
-        page.records = NULL
-        for k in range(PAGE_RECORDS):
-            if k != i:
-                free(last.records[k])
-                last.records[k] = NULL
-        last.count = 1
-        self.free_records()
-        self.pages[0] = last
-        self.head = 0
-        self.end = 1
+        cdef recpage_t* pages = <recpage_t*>malloc(sizeof(recpage_t))
+        cdef char** records = <char**>calloc(PAGE_RECORDS, sizeof(char*))
+        cdef int i = <int>(m.seq & (PAGE_RECORDS - 1))
+        if pages == NULL or records == NULL:
+            free(pages)
+            free(records)
+            self.erase_range(self.pages[self.head].no << PAGE_BITS, m.seq - 1)
+            return
+        records[i] = page.records[i]
+        page.records[i] = NULL
+        pages[0] = recpage_t(page.no, 1, records)
+        self.bury()
+        self.pages = pages
+        self.end = self.cap = 1

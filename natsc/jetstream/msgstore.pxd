@@ -55,6 +55,7 @@ cdef class MsgStore:
     cdef int64_t first_ts_ns
     cdef bint stale_first_ts            # first_ts_ns is to be read again
     cdef bint is_file
+    cdef readonly bint unclaimed        # there is something for reclaim
     cdef seqset_t present
     cdef subjects_t subjects
     cdef uint64_t* lost_seqs            # records that were found bad
@@ -71,6 +72,7 @@ cdef class MsgStore:
     cdef void erase_all(self) noexcept nogil
     cdef void erase_but(self, const stored_t* m) noexcept nogil
     cdef void note_last(self) noexcept nogil
+    cdef bint reclaim(self, Py_ssize_t pages) noexcept nogil
 
     # What consumers keep: nothing in memory storage.
     cdef bint consumer_put(self, const char* key, size_t key_len, const char* value, size_t n) noexcept nogil

@@ -86,6 +86,10 @@ cdef class MsgStore:
     cdef void note_last(self) noexcept nogil:
         """last_seq went up without a message."""
 
+    cdef bint reclaim(self, Py_ssize_t pages) noexcept nogil:
+        """Give back that many pages of the memory of what was erased all together. True where there is more of it."""
+        return False
+
     cdef bint consumer_put(self, const char* key, size_t key_len, const char* value, size_t n) noexcept nogil:
         """Keep a consumer's value with the next batch. False where that can't be done."""
         return True

@@ -52,6 +52,7 @@ cdef class RetainedStream(Visible):
     cdef bint expiry_armed
     cdef readonly uint64_t sweep_at         # where drop_unneeded goes on; 0 = it has nothing to do
     cdef readonly bint enforcing            # changed limits are being applied, in steps
+    cdef bint reclaiming                    # memory is being given back, in steps
     cdef uint64_t enforce_at                # where that looks for subjects with too many messages; 0 = it doesn't
     cdef bint markers                       # where a subject's last message expires a marker takes its place
     cdef uint64_t age_floor                 # messages below never expire (TTL "never")

@@ -22,6 +22,7 @@ from natsc.jetstream.subjectstate cimport (filter_init, filter_t, subject_iter_t
 cdef enum:
     EXPIRE_BUDGET = 2000        # messages that one step of expiry removes
     SWEEP_BUDGET = 4096         # messages that one step of a sweep looks at
+    RECLAIM_BUDGET = 128        # pages of 256 messages in memory that one step gives back
     MARKERS_BUDGET = 100        # ... where each may leave a marker
     SCAN_BUDGET = 0x7FFFFFFF
 
@@ -125,6 +126,8 @@ cdef class RetainedStream(Visible):
     cdef void settle(self) noexcept:
         """Bring the usages up to date."""
         self.use(<int64_t>(self.store.bytes - self.counted))
+        if self.store.unclaimed and not self.reclaiming:
+            self.reclaim()
 
     cdef void use(self, int64_t more) noexcept:
         self.counted += <uint64_t>more
@@ -212,6 +215,17 @@ cdef class RetainedStream(Visible):
 
     def store_marker(self, bytes subject) -> None:
         """Store a marker, which rolls up its subject. See natsc/jetstream/streams.py."""
+
+    # Memory.
+
+    def reclaim(self) -> None:
+        """Give back the memory of messages that went all together, much of it in later turns."""
+        self.reclaiming = self.store.reclaim(RECLAIM_BUDGET)
+        if self.reclaiming:
+            self.reclaim_later()
+
+    def reclaim_later(self) -> None:
+        """Have reclaim called in the next turn. See natsc/jetstream/streams.py."""
 
     # For consumers.
 

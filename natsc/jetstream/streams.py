@@ -181,6 +181,7 @@ class ManagedStream(Stream):
             failpoint("stream.deleted")
         else:
             self.store.close()
+            self.reclaim()
         self.forget_usage()
         self.outbox.end_soon()
         self.owner.forget(self)
@@ -414,6 +415,9 @@ class ManagedStream(Stream):
 
     def enforce_later(self) -> None:
         self._go_on_with(self.enforce_more)
+
+    def reclaim_later(self) -> None:
+        self.owner.clock.call_later(0, self.reclaim)
 
     def _go_on_with(self, step: Callable[[], None]) -> None:
         """Has a step of what takes several turns done in the next one; a restart goes on with it too."""

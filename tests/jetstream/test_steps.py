@@ -170,6 +170,35 @@ def test_lower_limits(js: JsWorld, config: dict[str, int], left: int) -> None:
     assert stream.state().last_seq - stream.state().first_seq < COUNT // 2  # the newest ones stay
 
 
+@pytest.mark.parametrize("how", ["purge", "keep", "rollup", "delete"])
+def test_memory_is_given_back_while_others_go_on(js: JsWorld, how: str) -> None:
+    stream = js.stream("S", "s.>", allow_rollup_hdrs=True)
+    count = 40 * STEP
+    for _ in range(40):
+        js.say(b"PUB s.a 0\r\n\r\n" * STEP)
+    later = Later(js)
+    if how == "rollup":
+        js.publish("s.c", b"", b"NATS/1.0\r\nNats-Rollup: all\r\n\r\n")
+    elif how == "delete":
+        stream.delete()
+    else:
+        ask(js, "STREAM.PURGE.S", {"keep": 1} if how == "keep" else {}, lambda: None)
+    left = {"purge": 0, "keep": 1, "rollup": 1, "delete": 0}[how]
+    assert stream.state().messages == left
+    turns = 0
+    while later.waiting:
+        if how != "delete":
+            js.publish("s.b", b"new")
+        assert stream.store.unclaimed
+        later.run()
+        turns += 1
+    assert turns >= count // (8 * STEP) - 1
+    assert not stream.store.unclaimed
+    if how != "delete":
+        assert stream.state().messages == left + turns
+        assert [stream.message(stream.store.last_seq - n).data for n in range(turns)] == [b"new"] * turns
+
+
 def test_subjects_in_the_answer(js: JsWorld) -> None:
     stream = js.stream("S", "s.>")
     publish(js, [f"s.{number}" for number in range(COUNT)])
