@@ -173,7 +173,7 @@ def update(request: Request, backend: Backend) -> Steps[dict[str, Any]]:
         stream.update(updated(stream, config, backend, body.pedantic))
     except StoreError as error:
         raise ApiError(errors.STREAM_UPDATE, err=error) from None
-    while stream.enforcing:
+    while stream.enforcing or stream.unread:
         yield
     return stream_info(stream, shown(stream.config), stream.state().as_json(), backend.now(), backend.domain)
 

@@ -94,6 +94,10 @@ if TYPE_CHECKING:
         def enforcing(self) -> bool:
             """Whether messages beyond changed limits are still being removed."""
 
+        @property
+        def unread(self) -> int:
+            """Not 0 while headers are still being read that a changed configuration gives a meaning."""
+
         def delete(self) -> None: ...
 
         def purge(self, filter: str, seq: int, keep: int) -> Steps[int]:

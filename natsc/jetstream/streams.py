@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 STEP = 4096
 """Messages, or subjects, that one turn looks at in what takes several."""
+_READ_STEP = 1024  # the same, where each may take Python's time
 CONSUMER_KEY = b"config/"
 
 
@@ -76,6 +77,9 @@ class ManagedStream(Stream):
         self.sourcing: Sourcing | None = None
         self._transform: Any = None
         self._republish: Any = None
+        self.unread = (
+            0  # where the messages are read on for what the configuration makes of their headers; 0 = they were
+        )
         self._unfinished = False  # messages are being removed in steps: a restart is to go on with it
         self.configure(config)
 
@@ -155,8 +159,8 @@ class ManagedStream(Stream):
         self._close_batches(not config.allow_atomic, not config.allow_batched)
         self.configure(config)
         if unread:
-            self.recover(self.owner.now())
-        if self._schedules is not None:
+            self._read_again()
+        elif self._schedules is not None and not self.unread:
             self._schedules.start()
         self.save()
         self.listen([raw(subject) for subject in config.subjects])
@@ -415,6 +419,26 @@ class ManagedStream(Stream):
 
     def enforce_later(self) -> None:
         self._go_on_with(self.enforce_more)
+
+    def _read_again(self) -> None:
+        """Learns from the messages what they weren't asked for until now. Nothing is scheduled until all are read."""
+        under_way = self.unread > 0
+        self.unread = max(self.begin_learning(self.owner.now()), 1)
+        if not under_way:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self.closed:
+            return
+        self.unread = self.learn(self.unread, self.owner.now(), _READ_STEP)
+        self.outbox.end_soon()
+        if self.unread:
+            self.owner.clock.call_later(0, self._read_on)
+            return
+        if self._schedules is not None:
+            self._schedules.start()
+        self.arm_timer()
+        self.owner.engine.end_turn()
 
     def reclaim_later(self) -> None:
         self.owner.clock.call_later(0, self.reclaim)

@@ -112,6 +112,7 @@ class FakeStream:
         return size + 4 if message.headers and self.config.storage == FILE else size
 
     enforcing = False
+    unread = 0
 
     def subjects_totals(self, filter: str) -> Steps[dict[str, int]]:
         yield

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from copy import copy
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from natsc.jetstream.api import begin
 from natsc.jetstream.api_request import Request
 from natsc.jetstream.streams import STEP, ManagedStream
-from tests.jetstream.jsworld import JsWorld
+from tests.jetstream.jsworld import SECOND, JsWorld
 
 COUNT = 5 * STEP
 
@@ -131,9 +132,10 @@ class Later:
         self.waiting: list[Callable[[], object]] = []
         js.service.clock.call_later = self.call_later  # type: ignore[method-assign]
 
-    def call_later(self, delay: float, callback: Callable[[], object]) -> None:
-        assert delay == 0
-        self.waiting.append(callback)
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Any:
+        if delay == 0:
+            self.waiting.append(callback)
+        return Mock()  # of what comes at a time of its own, nothing does
 
     def run(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -168,6 +170,37 @@ def test_lower_limits(js: JsWorld, config: dict[str, int], left: int) -> None:
     publish(js, ["s.a", "s.b"])
     assert stream.state().messages == left
     assert stream.state().last_seq - stream.state().first_seq < COUNT // 2  # the newest ones stay
+
+
+@pytest.mark.parametrize("more", [{}, {"allow_msg_schedules": True}], ids=["ttl", "ttl and schedules"])
+def test_headers_that_are_read_now(js: JsWorld, more: dict[str, bool]) -> None:
+    stream = filled(js)
+    old = b"NATS/1.0\r\nNats-TTL: 1h\r\nNats-Schedule: @at 2030-01-01T00:00:00Z\r\nNats-Schedule-Target: s.b\r\n\r\n"
+    stream.store_checked(b"s.old", old, b"", b"", b"")
+    stream.store_checked(b"s.over", old, b"", b"", b"")
+    js.end_turn()
+    later = Later(js)
+    changed = copy(stream.config)
+    changed.allow_rollup_hdrs = changed.allow_msg_ttl = True
+    for name, value in more.items():
+        setattr(changed, name, value)
+
+    def between() -> None:
+        js.publish("s.c", b"", b"NATS/1.0\r\nNats-TTL: 1m\r\n\r\n")
+        js.publish("s.over", b"no schedule any more")
+        later.run()
+
+    answer, steps = ask(js, "STREAM.UPDATE.S", changed.as_json(), between)
+    assert "error" not in answer
+    assert steps >= COUNT // 1024
+    assert list(stream.scheduled or ()) == ([b"s.old"] if more else [])
+    new = messages(stream, "s.c")
+    assert new == messages(stream, "s.over") - 1 == steps - 1
+    while not stream.expire(js.service.clock.wall_ns() + 60 * SECOND + SECOND):
+        pass
+    assert (messages(stream, "s.c"), messages(stream, "s.old")) == (0, 1)
+    stream.expire(js.service.clock.wall_ns() + 3601 * SECOND)
+    assert (messages(stream, "s.old"), messages(stream, "s.over")) == (0, new)
 
 
 @pytest.mark.parametrize("how", ["purge", "keep", "rollup", "delete"])
