@@ -179,20 +179,19 @@ cdef class AckingConsumer(StreamConsumer):
             acks_raise_floor(&self.acks, sseq, dseq)
 
     cdef void ack_up_to(self, uint64_t sseq, uint64_t dseq) noexcept:
-        """Everything up to sseq is done with."""
-        cdef pend_t* p = acks_from(&self.acks, 0)
+        """Everything up to sseq is done with, but for what was given up: it stays for who looks at the stream for it."""
+        cdef pend_t* p = acks_from(&self.acks, self.acks.floor_sseq + 1)
         cdef uint64_t seq
-        cdef bint pending
         if self.max_pending and self.acks.pending >= self.max_pending:
             self.wake()
         self.acks.floor_dseq = dseq
         self.acks.floor_sseq = sseq
         while p != NULL and p.seq <= sseq:
             seq = p.seq
-            pending = p.flags & ACK_PENDING
-            acks_drop(&self.acks, p)
-            if pending and seq != sseq:
-                self.stream.consumer_acked(self, seq)
+            if p.flags & ACK_PENDING:
+                acks_drop(&self.acks, p)
+                if seq != sseq:
+                    self.stream.consumer_acked(self, seq)
             p = acks_from(&self.acks, seq + 1)
 
     cdef void process_nak(self, uint64_t sseq, uint64_t dseq, uint64_t deliveries, const char* body, Py_ssize_t n) noexcept:

@@ -244,6 +244,23 @@ def max_deliver_once(talk: Talk) -> None:
 
 
 @scenario
+def given_up_and_acknowledged(talk: Talk) -> None:
+    """With interest retention a message stays that was given up, though a later one is acknowledged with all before."""
+    for name, acknowledged in (("GA", -3), ("GB", -1)):
+        talk.stream(name, retention="interest")
+        talk.consumer(name, "C", ack_policy="all", max_deliver=1)
+        talk.consumer(name, "OTHER")
+        talk.fill(*[f"{name}.a"] * 4)
+        talk.pull(name, "C", "1")
+        talk.ack(-1, "-NAK")
+        talk.pull(name, "C", "3", 3)
+        talk.ack(acknowledged)
+        talk.info(name, "C")
+        talk.api(f"CONSUMER.DELETE.{name}.OTHER")
+        talk.api(f"STREAM.INFO.{name}", {"deleted_details": True})
+
+
+@scenario
 def backoff(talk: Talk) -> None:
     talk.stream("PO")
     talk.consumer("PO", "C", backoff=[50 * MS, 100 * MS], max_deliver=4)

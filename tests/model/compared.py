@@ -32,7 +32,7 @@ class Compared(Programs):
         if chance > self.alone or (not self.alone and any(c.skip or c.counts_subjects() for c in consumers)):
             return  # what is left of last messages nats-server forgets, and counts anew what is pending
         # What a limit has removed nats-server doesn't write down; it removes it again if there still are too many.
-        kill = kill and (self.alone or not any(s.cut for s in self.streams))
+        kill = kill and (self.alone or not any(s.cut or (s.limited and s.has_limits > 1) for s in self.streams))
         for peer in self.peers:
             dies = kill and (peer is self.peers[0] or self.kill_both)
             if dies and peer is not self.peers[0]:

@@ -9,6 +9,8 @@ from tests.jetstream.storemodel import matches
 if TYPE_CHECKING:
     from tests.model.stream import Message, Stream
 
+RESTART_WAIT = 500_000_000  # ns after a start before what is overdue is delivered again
+
 
 class Pull:
     """A pull request that waits; key: the subscription of its inbox."""
@@ -33,6 +35,8 @@ class Consumer:
         self.waiting: list[Pull] = []
         self.pending: dict[int, int] = {}  # stream sequence: consumer sequence
         self.began: dict[int, int] = {}  # stream sequence: when the time for its acknowledgement began
+        self.floor_dseq = 0
+        self.held: dict[int, int] = {}  # the same: a time before which it isn't delivered again
         self.redelivered: dict[int, int] = {}  # stream sequence: times after the first
         self.queue: list[int] = []  # to be delivered again
         self.skip: list[int] = []  # the last ones of subjects, before the stream is read on
@@ -47,6 +51,7 @@ class Consumer:
         self.configure(config)
 
     def configure(self, config: dict[str, Any]) -> None:
+        self.held = {}
         self.config = config
         one = config.get("filter_subject")
         self.filters = config.get("filter_subjects") or ([one] if one else [])
@@ -103,6 +108,10 @@ class Consumer:
         elif policy == "by_start_time":
             later = [s for s, m in stream.messages.items() if m.ts >= self.start_time]
             self.next_seq = min(later, default=stream.last_seq + 1)
+            firsts = [min((s for s in stream.matching(one)), default=0) for one in self.filters]
+            first = min((s for s in firsts if s >= self.next_seq), default=stream.last_seq)
+            if first < stream.last_seq:
+                self.next_seq = first
         elif policy == "last":
             self.next_seq = max(wanted, default=0) if self.filters else stream.last_seq
         elif policy == "last_per_subject":
@@ -121,7 +130,8 @@ class Consumer:
             self.skip_one(seq)
         if seq in self.pending:
             self.ack(seq, self.pending[seq])
-        self.redelivered.pop(seq, None)
+        if seq not in self.pending:
+            self.redelivered.pop(seq, None)
 
     def skip_one(self, seq: int) -> None:
         self.skip.remove(seq)
@@ -156,10 +166,13 @@ class Consumer:
         if self.policy == "explicit":
             self.finish(sseq)
         elif self.policy == "all":
-            if sseq <= self.floor:
+            # By the number that it was first delivered with: what was there before one that was delivered again and
+            # acknowledged can't be acknowledged by the stream when it goes, and waits for the time that is up.
+            if sseq <= self.floor or dseq <= self.floor_dseq:
                 return True
+            self.floor_dseq = dseq
             before = [s for s in self.pending if s < sseq]
-            for seq in [s for s in {*self.pending, *self.redelivered} if s <= sseq]:
+            for seq in [s for s in self.pending if s <= sseq]:  # what was given up stays
                 self.finish(seq)
             self.floor = sseq
             for seq in before:
@@ -233,6 +246,9 @@ class Consumer:
         self.looked = True
         while self.queue:
             seq = self.queue[0]
+            if seq not in self.stream.messages:
+                self.finish(seq)
+                continue
             times = self.redelivered.get(seq, 0) + 2
             if 0 < self.max_deliver < times:
                 self.give_up(seq)
@@ -325,13 +341,18 @@ class Consumer:
     def set_due(self, seq: int) -> None:
         """It is to be acknowledged from now on within a time."""
         self.began[seq] = self.stream.now
+        self.held.pop(seq, None)
 
     def due(self, seq: int) -> int:
         """When the time for its acknowledgement is up."""
+        return max(self.began[seq] + self.wait(seq), self.held.get(seq, 0))
+
+    def wait(self, seq: int) -> int:
+        """How long it may take to be acknowledged."""
         backoff = self.config.get("backoff")
         if backoff:
-            return self.began[seq] + int(backoff[min(self.redelivered.get(seq, 0), len(backoff) - 1)])
-        return self.began[seq] + int(self.config["ack_wait"])
+            return int(backoff[min(self.redelivered.get(seq, 0), len(backoff) - 1)])
+        return int(self.config["ack_wait"])
 
     def overdue(self) -> list[int]:
         """What isn't queued to be delivered again and might be."""
@@ -364,13 +385,16 @@ class Consumer:
             if seq in self.queue:
                 self.queue.remove(seq)
             self.began[seq] = self.stream.now - int(self.config["ack_wait"]) + delay
+            self.held.pop(seq, None)
 
     def restarted(self) -> None:
         self.waiting = []
         self.queue = []  # what was given back comes again when its time is up
+        self.held = {seq: self.stream.now + min(self.wait(seq), RESTART_WAIT) for seq in self.pending}
         self.active = False
         self.stalled = False
         self.place_unknown = True
+        self.floor_unknown = self.floor_unknown or not self.delivered  # natsc begins again where the stream begins now
         if self.skip:
             last = {m.subject: s for s, m in sorted(self.stream.messages.items()) if self.wants(m.subject)}
             self.skip = sorted(s for s in last.values() if self.next_seq <= s <= self.skip_resume)

@@ -633,6 +633,7 @@ class Programs(RuleBasedStateMachine):
         if made:
             consumer.configure(made)
             consumer.place_unknown = True
+            self.model.advance(self.model.now)
             self.model.drop_unneeded()
             self.model.deliver()
         self.settle()

@@ -346,6 +346,11 @@ class Stream:
             if self.ends(message) <= self.now:
                 self.remove(message.seq)
 
+    @property
+    def has_limits(self) -> int:
+        """How many: nats-server, which enforces them again after a kill, may remove for one what went for another."""
+        return sum(self.get(name) > 0 for name in ("max_msgs", "max_bytes", "max_msgs_per_subject"))
+
     def restarted(self) -> None:
         """The server has ended and begun again, after all clients had gone."""
         for name, consumer in list(self.consumers.items()):
