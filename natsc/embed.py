@@ -244,7 +244,7 @@ class Server:
             raise ValueError(f"user {user!r} exists already")
         account = Account(name)
         account.users.append(User(username=user, password=password, account=account))
-        account.jetstream = unlimited_jetstream()
+        account.jetstream = {"": unlimited_jetstream()}
         self._made[name] = account
         try:
             self._reload(everyone=False)
@@ -380,7 +380,7 @@ class Server:
             opts.username = opts.password = ""
         if all(account.name == (opts.system_account or "$SYS") for account in opts.accounts):
             # Who is in no account has JetStream where there are none: so it stays.
-            opts.accounts.append(Account("$G", jetstream=unlimited_jetstream()))
+            opts.accounts.append(Account("$G", jetstream={"": unlimited_jetstream()}))
         for account in self._made.values():
             opts.accounts.append(account)
             opts.users += account.users

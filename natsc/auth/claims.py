@@ -152,16 +152,20 @@ def account_options(claims: jwt.AccountClaims) -> Account:
     return found
 
 
-def _jetstream(limits: jwt.AccountLimits) -> JetStreamAccountLimits | None:
-    """What one server may use: of tiers that is the one of streams without replicas."""
-    given: jwt.JetStreamLimits | None = limits.tiered_limits.get("R1") if limits.tiered_limits else limits
-    if given is None or not (given.mem_storage or given.disk_storage):
-        return None
+def _jetstream(limits: jwt.AccountLimits) -> dict[str, JetStreamAccountLimits]:
+    """By tier; none at all where no tier has room for anything."""
+    tiers: dict[str, jwt.JetStreamLimits] = limits.tiered_limits or {"": limits}
+    if not any(tier.mem_storage or tier.disk_storage for tier in tiers.values()):
+        return {}
+    return {name: _jetstream_limits(tier) for name, tier in tiers.items()}
+
+
+def _jetstream_limits(given: jwt.JetStreamLimits) -> JetStreamAccountLimits:
     return JetStreamAccountLimits(
         max_memory=given.mem_storage,
         max_store=given.disk_storage,
-        max_streams=given.streams or NO_LIMIT,
-        max_consumers=given.consumer or NO_LIMIT,
+        max_streams=given.streams,
+        max_consumers=given.consumer,
         max_ack_pending=given.max_ack_pending if given.max_ack_pending > 0 else NO_LIMIT,
         memory_max_stream_bytes=given.mem_max_stream_bytes if given.mem_max_stream_bytes > 0 else NO_LIMIT,
         store_max_stream_bytes=given.disk_max_stream_bytes if given.disk_max_stream_bytes > 0 else NO_LIMIT,

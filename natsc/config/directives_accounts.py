@@ -181,13 +181,13 @@ def parse_account_jetstream(value: Any, account: Account, report: Report) -> Non
     """`value` is bare, so what is wrong with it as a whole has no position (as in nats-server)."""
     if type(value) is bool:
         if value:
-            account.jetstream = unlimited_jetstream()
+            account.jetstream = {"": unlimited_jetstream()}
     elif type(value) is str:
         if value.lower() not in ("enabled", "enable", "disabled", "disable"):
             raise Finding(None, f"Expected 'enabled' or 'disabled' for string value, got '{value}'")
-        account.jetstream = unlimited_jetstream() if value.lower().startswith("enable") else None
+        account.jetstream = {"": unlimited_jetstream()} if value.lower().startswith("enable") else {}
     elif type(value) is dict:
-        account.jetstream = _jetstream_limits(value, account, report)
+        account.jetstream = {"": _jetstream_limits(value, account, report)}
     else:
         raise Finding(None, f"Expected map, bool or string to define JetStream, got {type_name(value)}")
 

@@ -254,7 +254,7 @@ class Account(Struct):
     exports: list[Export]
     imports: list[Import]
     mappings: dict[str, list[MapDest]]
-    jetstream: JetStreamAccountLimits | None  # None: disabled
+    jetstream: dict[str, JetStreamAccountLimits]  # by tier (R1, R3), or under "" for all; empty: disabled
     nrg_account: str  # "" : the system account carries the account's RAFT traffic
     trace_dest: str
     trace_dest_sampling: int  # percent

@@ -253,7 +253,7 @@ def _default_domains(opts: Options) -> None:
             if name not in accounts:
                 what = f"`default_js_domain` references non existing account {quote(name)}"
                 raise ConfigError(f"in non operator mode, {what}")
-            if accounts[name].jetstream is not None and domain:
+            if accounts[name].jetstream and domain:
                 raise ConfigError(f"default_js_domain contains account name {quote(name)} with enabled JetStream")
     from natsc.config.subjects import is_valid_subject
 

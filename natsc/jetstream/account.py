@@ -5,7 +5,6 @@ from __future__ import annotations
 from natsc.jetstream.backend import StoreError
 from natsc.jetstream.failpoint import here as failpoint
 from natsc.jetstream.names import MEMORY, random_name, raw, short_hash
-from natsc.jetstream.quota import AccountLimits
 from natsc.jetstream.retained import Usage
 
 TYPE_CHECKING = False
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from natsc.engine.account import Account
+    from natsc.jetstream.quota import AccountLimits
     from natsc.jetstream.restore import Restore
     from natsc.jetstream.service import JetStream
     from natsc.jetstream.snapshot import Snapshot
@@ -34,7 +34,8 @@ class AccountJetStream:
         self.clock = service.clock
         self.outbox = service.outbox
         self.enabled = False
-        self.limits: dict[str, AccountLimits] = {}
+        self.limits: dict[str, AccountLimits] = {}  # by tier
+        self.tier = ""  # that streams of one server are in
         self.space = Usage()
         self.by_name: dict[str, ManagedStream] = {}
         self.restoring: dict[str, Restore] = {}  # by the name of the stream that will be
@@ -89,13 +90,23 @@ class AccountJetStream:
 
     # Streams
 
-    def enable(self, limits: AccountLimits) -> None:
+    def enable(self, limits: dict[str, AccountLimits]) -> None:
+        """By tier: "" for all, or by replicas. Of tiers without one for one replica nothing more is stored."""
         self.enabled = True
-        self.limits = {"": limits}
-        self.space.max_memory, self.space.max_storage = limits.max_memory, limits.max_storage
+        self.limits = limits
+        self.tier = "" if "" in limits else "R1"
+        used = limits.get(self.tier)
+        self.space.max_memory, self.space.max_storage = (used.max_memory, used.max_storage) if used else (0, 0)
+
+    @property
+    def full(self) -> int:
+        """The error of a message that the account has no room for."""
+        from natsc.jetstream import api_errors as errors
+
+        return errors.ACCOUNT_RESOURCES_EXCEEDED if self.tier in self.limits else errors.NO_LIMITS
 
     def usage(self) -> dict[str, tuple[int, int]]:
-        return {"": (self.space.memory, self.space.storage)}
+        return {self.tier: (self.space.memory, self.space.storage)}
 
     def streams(self) -> list[ManagedStream]:
         return list(self.by_name.values())

@@ -85,7 +85,7 @@ def check_room(stream: ManagedStream, message: Message) -> None:
     if 0 <= in_server[1] < in_server[0]:
         raise ApiError(errors.INSUFFICIENT_RESOURCES)
     if 0 <= in_account[1] < in_account[0] + stream.stored_size(len(subject), len(headers), len(body)):
-        raise ApiError(errors.ACCOUNT_RESOURCES_EXCEEDED)
+        raise ApiError(stream.owner.full)
     if 0 <= config.max_msg_size < len(headers) + len(body):
         raise ApiError(errors.STREAM_MESSAGE_EXCEEDS_MAXIMUM)
     if stream.is_behind():

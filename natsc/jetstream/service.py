@@ -135,11 +135,11 @@ class JetStream:
             if backend is None:
                 backend = self.accounts[account.name] = AccountJetStream(self, account)
                 self._open_doors(backend)
-            given = configured[account.name].jetstream if account.name in configured else None
-            if given is not None:
-                backend.enable(_account_limits(given))
+            given = configured[account.name].jetstream if account.name in configured else {}
+            if given:
+                backend.enable({tier: _account_limits(limits) for tier, limits in given.items()})
             elif alone and account.name == "$G":
-                backend.enable(AccountLimits())
+                backend.enable({"": AccountLimits()})
             else:
                 backend.enabled = False
 

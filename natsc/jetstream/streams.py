@@ -121,6 +121,8 @@ class ManagedStream(Stream):
         rollup = values.get("rollup")
         if isinstance(rollup, bytes):
             values = {"err": rollup_error(rollup.decode("utf-8", "replace"))}
+        if err_code == errors.ACCOUNT_RESOURCES_EXCEEDED:
+            err_code = self.owner.full
         return self._error(self.name, ApiError(err_code, **values))
 
     def start(self) -> None:

@@ -87,14 +87,15 @@ def limits(server: Any) -> dict[str, Any]:
 
 def _account(backend: Any, with_streams: bool, asked: dict[str, bool]) -> dict[str, Any]:
     memory, storage = backend.space.memory, backend.space.storage
+    limits = backend.limits.get("")
     body: dict[str, Any] = {
         "name": backend.account.name,
         "id": backend.account.name,
         "memory": memory,
         "storage": storage,
-        # Unsigned, as the reference shows a limit of -1.
-        "reserved_memory": backend.limits[""].max_memory % (1 << 64),
-        "reserved_storage": backend.limits[""].max_storage % (1 << 64),
+        # Unsigned, as the reference shows a limit of -1; nothing where there are tiers.
+        "reserved_memory": limits.max_memory % (1 << 64) if limits is not None else 0,
+        "reserved_storage": limits.max_storage % (1 << 64) if limits is not None else 0,
         "accounts": 0,
         "ha_assets": 0,
         "api": {"level": 0, "total": backend.api_total, "errors": backend.api_errors},

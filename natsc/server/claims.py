@@ -272,7 +272,7 @@ class ClaimAccounts:
         self.server.log.debug(f"Disable account {name} due to remove")
         account.token = ""
         account.updated_ns = self.server.clock.wall_ns()
-        account.options.jetstream = None
+        account.options.jetstream = {}
         account.options.imports, account.options.exports, account.options.mappings = [], [], {}
         limits = account.options.limits
         limits.max_connections = limits.max_subscriptions = limits.max_payload = limits.max_leafnodes = 0

@@ -122,7 +122,7 @@ class JsWorld(World):
         super().__init__(headers=True, **options)
         self.service = FakeService(self)
         self.js = AccountJetStream(self.service, self.account())  # type: ignore[arg-type]
-        self.js.enable(AccountLimits())
+        self.js.enable({"": AccountLimits()})
         self.client = self.connect()
         self.say(b"SUB _INBOX.> 1\r\n")
 

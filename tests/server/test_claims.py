@@ -197,7 +197,7 @@ class TestAccounts:
         assert (imported.account, imported.subject, imported.to) == (str(SYSTEM), "b.*", "c.$1")
         assert [(dest.subject, dest.weight) for dest in options.mappings["m"]] == [("n", 100)]
         assert (options.trace_dest, options.trace_dest_sampling) == ("t", 100)
-        assert (options.jetstream.max_store, options.jetstream.max_memory) == (1000, -1)
+        assert (options.jetstream[""].max_store, options.jetstream[""].max_memory) == (1000, -1)
         assert options in made.server.configured_accounts()
 
     def test_who_comes_through_no_proxy(self, bench: Any) -> None:
