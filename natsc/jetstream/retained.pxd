@@ -53,6 +53,7 @@ cdef class RetainedStream(Visible):
     cdef readonly uint64_t sweep_at         # where drop_unneeded goes on; 0 = it has nothing to do
     cdef readonly bint enforcing            # changed limits are being applied, in steps
     cdef bint reclaiming                    # memory is being given back, in steps
+    cdef public dict rollups                # those that take several turns, by subject (b"" = of all)
     cdef uint64_t enforce_at                # where that looks for subjects with too many messages; 0 = it doesn't
     cdef bint markers                       # where a subject's last message expires a marker takes its place
     cdef uint64_t age_floor                 # messages below never expire (TTL "never")
@@ -75,7 +76,7 @@ cdef class RetainedStream(Visible):
     cdef uint64_t next_aged(self, int64_t* ts_ns) noexcept
     cdef void enforce_limits(self, const char* subject, Py_ssize_t n) noexcept
     cdef bint is_over(self) noexcept
-    cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept
+    cdef bint roll_up(self, const char* subject, Py_ssize_t n, uint64_t seq) noexcept
     cdef bint has_interest(self, const char* subject, Py_ssize_t n) noexcept
     cdef bint is_needed(self, uint64_t seq, StreamConsumer but) noexcept
     cdef uint64_t first_in(self, const filter_t* f) noexcept

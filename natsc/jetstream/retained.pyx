@@ -22,6 +22,7 @@ from natsc.jetstream.subjectstate cimport (filter_init, filter_t, subject_iter_t
 cdef enum:
     EXPIRE_BUDGET = 2000        # messages that one step of expiry removes
     SWEEP_BUDGET = 4096         # messages that one step of a sweep looks at
+    ROLL_UP_BUDGET = 8192       # messages that a rollup looks at at once
     RECLAIM_BUDGET = 128        # pages of 256 messages in memory that one step gives back
     MARKERS_BUDGET = 100        # ... where each may leave a marker
     SCAN_BUDGET = 0x7FFFFFFF
@@ -69,13 +70,22 @@ cdef class RetainedStream(Visible):
             return False
         return (0 < self.max_msgs < <int64_t>self.store.msgs) or (0 < self.max_bytes < <int64_t>self.store.bytes)
 
-    cdef void roll_up(self, const char* subject, Py_ssize_t n, bint all, uint64_t seq) noexcept:
-        """Remove what came before seq, on its subject or on all."""
+    cdef bint roll_up(self, const char* subject, Py_ssize_t n, uint64_t seq) noexcept:
+        """Remove what came before seq, on its subject or (n 0) on all. False where it is too much for now: see roll_up_later."""
         cdef purge_t p
-        self.store.purge_begin(&p, subject, 0 if all else n, seq, 0)
-        while not p.done:
-            self.store.purge_step(&p, 4096)
-        self.tell_purged(b"" if all else subject[:n], p.purged > 0)
+        cdef Py_ssize_t left = ROLL_UP_BUDGET
+        if self.rollups and subject[:n] in self.rollups:
+            return False
+        self.store.purge_begin(&p, subject, n, seq, 0)
+        while not p.done and left > 0:
+            self.store.purge_step(&p, SWEEP_BUDGET)
+            left -= SWEEP_BUDGET
+        if p.done:
+            self.tell_purged(subject[:n], p.purged > 0)
+        return p.done
+
+    def roll_up_later(self, bytes subject, uint64_t seq, bytes reply, bytes answer, bytes failure) -> None:
+        """Go on with a rollup in the next turns, and then answer. See natsc/jetstream/streams.py."""
 
     cdef bint remove_seq(self, uint64_t seq, StreamConsumer but) noexcept:
         """Remove a message; consumers but one hear of it. False where it isn't there."""

@@ -19,6 +19,10 @@ cdef class Purge:
         """Look at so many more messages. True when the purge is done."""
         return self.p.done or self.store.purge_step(&self.p, budget)
 
+    def reach(self, uint64_t seq) -> None:
+        """Take what is below seq too. The purge must not be done, and be of all or of a literal subject."""
+        self.p.stop = max(self.p.stop, seq - 1)
+
     @property
     def purged(self) -> int:
         """How many messages went."""

@@ -65,6 +65,8 @@ cdef class Stream(RetainedStream):
     cdef bint take_fast(self, match_t* m, msg_t* msg, headers_t* h) noexcept
     cdef void accept(self, const char* subject, Py_ssize_t n, const char* hdr, Py_ssize_t hdr_len, const char* body,
                      Py_ssize_t body_len, const char* reply, Py_ssize_t reply_len, headers_t* h) noexcept
+    cdef bint rolls_up_later(self, const char* subject, Py_ssize_t n, uint64_t seq, const char* reply,
+                             Py_ssize_t reply_len) noexcept
     cdef bint check_expected(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,
                              headers_t* h) noexcept
     cdef bint check_headers(self, const char* subject, Py_ssize_t n, const char* reply, Py_ssize_t reply_len,

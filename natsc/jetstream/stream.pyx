@@ -314,8 +314,9 @@ cdef class Stream(RetainedStream):
         if has_headers:
             if h.msg_id.n and self.duplicates_ns > 0:
                 dedupe_add(&self.dedupe, h.msg_id.p, h.msg_id.n, seq, ts)
-            if h.rollup.n and self.rollup_allowed:
-                self.roll_up(subject, n, lower_is(&h.rollup, b"all", 3), seq)
+            if h.rollup.n and self.rollup_allowed and self.rolls_up_later(
+                    subject, 0 if lower_is(&h.rollup, b"all", 3) else n, seq, reply, reply_len):
+                reply_len = 0       # it is answered then
         if (h.rare and self.copied and self.rollup_allowed) or (
                 self.scheduled is not None and (h.rare or subject[:n] in self.scheduled)):
             self.on_scheduling(subject[:n], hdr[:hdr_len], seq, ts)
@@ -326,6 +327,15 @@ cdef class Stream(RetainedStream):
             self.on_stored(subject[:n], hdr[:hdr_len], body[:body_len], seq, ts, before)
         if reply_len and not self.no_ack:
             self.acknowledge(reply, reply_len, seq, self.ack_more, len(self.ack_more))
+
+    cdef bint rolls_up_later(self, const char* subject, Py_ssize_t n, uint64_t seq, const char* reply,
+                             Py_ssize_t reply_len) noexcept:
+        """Roll up a subject (n 0: all). True where it takes more turns, and the answer comes at the end."""
+        if self.roll_up(subject, n, seq):
+            return False
+        self.roll_up_later(subject[:n], seq, reply[:reply_len] if reply_len else b"",
+                           self.ack_prefix + b"%d" % seq + self.ack_more + b"}", self.ack_failure)
+        return True
 
     def on_scheduling(self, bytes subject, bytes headers, uint64_t seq, int64_t ts) -> None:
         """A message that may be, end or replace a schedule came, or was read again. See natsc/jetstream/streams.py."""

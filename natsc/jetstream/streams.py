@@ -77,9 +77,8 @@ class ManagedStream(Stream):
         self.sourcing: Sourcing | None = None
         self._transform: Any = None
         self._republish: Any = None
-        self.unread = (
-            0  # where the messages are read on for what the configuration makes of their headers; 0 = they were
-        )
+        self.unread = 0  # where messages are read on for headers that have a meaning now; 0 = they were
+        self.rollups: dict[bytes, tuple[Purge, list[tuple[bytes, bytes, bytes]]]] = {}
         self._unfinished = False  # messages are being removed in steps: a restart is to go on with it
         self.configure(config)
 
@@ -422,6 +421,30 @@ class ManagedStream(Stream):
     def enforce_later(self) -> None:
         self._go_on_with(self.enforce_more)
 
+    def roll_up_later(self, subject: bytes, seq: int, reply: bytes, answer: bytes, failure: bytes) -> None:
+        begun = self.rollups.get(subject)
+        if begun is None:
+            begun = self.rollups[subject] = (Purge(self.store, subject, seq, 0), [])
+            if len(self.rollups) == 1:
+                self.owner.clock.call_later(0, self._roll_on)
+        else:
+            begun[0].reach(seq)
+        begun[1].append((reply, answer, failure))
+
+    def _roll_on(self) -> None:
+        """Goes on with the rollup that came first. It is acknowledged when all that it removes has gone."""
+        if self.closed:
+            return
+        subject, (purge, answers) = next(iter(self.rollups.items()))
+        if self.purge_step(purge, STEP):
+            del self.rollups[subject]
+            self.tell_purged(subject)
+            for reply, answer, failure in answers:
+                self.answer_text(reply, answer, failure)
+        if self.rollups:
+            self.owner.clock.call_later(0, self._roll_on)
+        self.owner.engine.end_turn()
+
     def _read_again(self) -> None:
         """Learns from the messages what they weren't asked for until now. Nothing is scheduled until all are read."""
         under_way = self.unread > 0
@@ -554,7 +577,10 @@ class ManagedStream(Stream):
 
     def purge_before(self, subject: bytes, seq: int) -> None:
         """Removes what a literal subject has below a sequence."""
-        if self.store.purge(subject, seq, 0):
+        purge = Purge(self.store, subject, seq, 0)
+        if not self.purge_step(purge, STEP):
+            self.roll_up_later(subject, seq, b"", b"", b"")
+        elif purge.purged:
             self.tell_purged(subject)
 
     def purge(self, filter: str, seq: int, keep: int) -> Steps[int]:

@@ -125,6 +125,33 @@ def test_a_rollup_of_all_looks_at_no_message(js: JsWorld) -> None:
     assert [one.payload for one in js.messages() if one.reply] == [b"one", b"two"]
 
 
+def test_rollups_of_a_subject(js: JsWorld) -> None:
+    stream = filled(js, allow_rollup_hdrs=True)
+    later = Later(js)
+    js.consumer("S", "C", filter_subject="s.a")
+    rollup = b"NATS/1.0\r\nNats-Rollup: sub\r\n\r\n"
+    js.say(b"HPUB s.a _INBOX.1 %d %d\r\n%b\r\n" % (len(rollup), len(rollup), rollup))
+    assert (js.messages(), messages(stream, "s.b")) == ([], COUNT // 2)
+    assert COUNT // 2 > messages(stream, "s.a") >= COUNT // 2 - 2 * STEP
+    # A second one needs no walk of its own; what comes behind it stays.
+    js.publish("s.a", b"gone")
+    js.say(b"HPUB s.a _INBOX.2 %d %d\r\n%b\r\n" % (len(rollup), len(rollup), rollup))
+    js.publish("s.a", b"stays")
+    turns = 0
+    while later.waiting:
+        before = messages(stream, "s.a")
+        later.run()
+        js.end_turn()
+        assert before - messages(stream, "s.a") <= STEP
+        turns += 1
+    assert COUNT // STEP - 3 <= turns <= COUNT // STEP + 1
+    acks = [(one.subject, json.loads(one.payload)["seq"]) for one in js.messages()]
+    assert acks == [("_INBOX.1", COUNT + 1), ("_INBOX.2", COUNT + 3)]
+    assert (messages(stream, "s.a"), messages(stream, "s.b")) == (2, COUNT // 2)
+    assert js.info("S", "C")["pending"] == 2
+    assert not stream.rollups
+
+
 class Later:
     """What is to be called in later turns."""
 
