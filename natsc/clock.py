@@ -153,7 +153,9 @@ class Clock:
         self._arm_next()
 
     def _run_due(self) -> None:
-        while self._timers and self._timers[0].when_ns <= self.now_ns():
+        """Fires what is due. What it makes due at once, as what is done in steps does, lets the loop go round first."""
+        last = self._order
+        while self._timers and self._timers[0].when_ns <= self.now_ns() and self._timers[0].order <= last:
             timer = heappop(self._timers)
             if timer.callback is not None:
                 timer.callback()
