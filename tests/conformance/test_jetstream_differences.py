@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from natsc.jetstream.api import PREFIX
 from natsc.jetstream.api_request import header_block
-from tests.conformance.harness import Server
+from tests.conformance.harness import TIMEOUT_S, Server
 from tests.jetstream.client import Client
 
 
@@ -81,3 +82,22 @@ def test_a_counter_of_very_many_digits_is_refused(server: Server) -> None:
             assert (b'"err_code":10171' not in answer.payload) is is_taken
         answer = client.request("COUNTER", b"", header_block({"Nats-Incr": "9" * 4000}))
         assert b'"err_code":10171' in answer.payload
+
+
+@pytest.mark.parametrize("limit", [{"max_msgs": 1}, {"max_bytes": 110}], ids=["messages", "bytes"])
+@pytest.mark.parametrize("storage", ["file", "memory"])
+def test_what_expires_in_a_full_stream_goes_without_a_marker(
+    storage: str, limit: dict[str, int], server: Server
+) -> None:
+    name = f"FULL-{storage}-{next(iter(limit))}"
+    markers = {"subject_delete_marker_ttl": 1_000_000_000, "discard": "new"}
+    with Client(server.port) as client:
+        create(client, name, subjects=[f"{name}.>"], storage=storage, **markers, **limit)
+        client.request(f"{name}.a", b"x" * 20, header_block({"Nats-TTL": "1s"}))
+        assert b"exceeded" in client.request(f"{name}.b", b"x" * 20).payload
+        deadline = time.monotonic() + TIMEOUT_S
+        while b"exceeded" in client.request(f"{name}.b", b"x" * 20).payload:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        state = json.loads(client.request(f"{PREFIX}STREAM.INFO.{name}").payload)["state"]
+    assert (state["messages"], state["last_seq"]) == (1, 2)
