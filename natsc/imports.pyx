@@ -7,8 +7,7 @@ as a whole. The engine's side is in engine/shadow.pyx (streams), engine/service.
 
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free
 
 from cpython.ref cimport PyObject
 

@@ -90,6 +90,17 @@ def test_a_clean_stop_loses_no_acknowledgement(natsc: Restartable) -> None:
     assert after["ack_floor"] == {"consumer_seq": 100, "stream_seq": 100}
 
 
+def test_what_the_stream_has_no_more_is_below_the_floor(natsc: Restartable) -> None:
+    natsc.talk.consumer("S", "C")
+    natsc.payloads({"batch": 1}, 1)
+    natsc.talk.api("STREAM.MSG.DELETE.S", {"seq": 1})
+    natsc.talk.api("STREAM.MSG.DELETE.S", {"seq": 2})
+    natsc.payloads({"batch": 1}, 1)
+    assert natsc.info()["ack_floor"] == {"consumer_seq": 1, "stream_seq": 1, "last_active": "VARYING"}
+    natsc.restart(signal.SIGTERM)
+    assert natsc.info()["ack_floor"]["stream_seq"] == 2
+
+
 def test_deliveries_are_counted_on(natsc: Restartable) -> None:
     natsc.talk.stream("T", storage="file")
     natsc.talk.consumer("T", "C", ack_wait=200_000_000, max_deliver=3)

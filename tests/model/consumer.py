@@ -35,7 +35,6 @@ class Consumer:
         self.waiting: list[Pull] = []
         self.pending: dict[int, int] = {}  # stream sequence: consumer sequence
         self.began: dict[int, int] = {}  # stream sequence: when the time for its acknowledgement began
-        self.floor_dseq = 0
         self.held: dict[int, int] = {}  # the same: a time before which it isn't delivered again
         self.redelivered: dict[int, int] = {}  # stream sequence: times after the first
         self.queue: list[int] = []  # to be delivered again
@@ -48,10 +47,13 @@ class Consumer:
         self.paused_until = 0
         self.start_time = 0
         self.floor = 0  # ack policy all: up to here everything is acknowledged
+        self.floor_dseq = 0  # the same: consumer sequence
+        self.config: dict[str, Any] = {}
         self.configure(config)
 
     def configure(self, config: dict[str, Any]) -> None:
-        self.held = {}
+        if any(config.get(name) != self.config.get(name) for name in ("ack_wait", "backoff")):
+            self.held = {}
         self.config = config
         one = config.get("filter_subject")
         self.filters = config.get("filter_subjects") or ([one] if one else [])
@@ -394,7 +396,10 @@ class Consumer:
         self.active = False
         self.stalled = False
         self.place_unknown = True
-        self.floor_unknown = self.floor_unknown or not self.delivered  # natsc begins again where the stream begins now
+        # What the stream has no more counts as acknowledged with natsc then.
+        self.floor_unknown = (
+            self.floor_unknown or not self.delivered or (bool(self.pending) and self.stream.first_seq > 1)
+        )
         if self.skip:
             last = {m.subject: s for s, m in sorted(self.stream.messages.items()) if self.wants(m.subject)}
             self.skip = sorted(s for s in last.values() if self.next_seq <= s <= self.skip_resume)
