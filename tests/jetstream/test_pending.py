@@ -62,6 +62,17 @@ def test_a_nak_is_not_forgotten_by_a_purge(js: JsWorld) -> None:
     assert [one.ack[:2] for one in js.messages()] == [(2, 1)]
 
 
+def test_a_purge_leaves_what_was_given_up(js: JsWorld) -> None:
+    js.consumer("S", "C", max_deliver=2)
+    js.publish("s.a")
+    for _ in range(2):
+        js.pull("S", "C", b"1")
+        js.ack(js.messages()[-1], b"-NAK")
+    js.pull("S", "C", b"1")
+    purge(js, "s.b")
+    assert (js.info("S", "C")["ack_pending"], js.info("S", "C")["redelivered"]) == (0, 1)
+
+
 def test_a_purge_of_one_filter_leaves_what_is_in_the_other(js: JsWorld) -> None:
     js.consumer("S", "C", filter_subjects=["s.a", "s.b"])
     js.publish("s.b", b"b")

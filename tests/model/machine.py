@@ -455,7 +455,8 @@ class Programs(RuleBasedStateMachine):
     def purge(self, filter: str, seq: int, keep: int) -> None:
         filter = self.subject(filter) if filter else ""
         consumers = self.model.consumers.values()
-        if not self.alone and any(c.stalled or c.queue or overlaps(c.filters, filter) for c in consumers):
+        forgets = any(c.stalled or c.queue or (c.redelivered and not c.pending) for c in consumers)
+        if not self.alone and (forgets or any(overlaps(c.filters, filter) for c in consumers)):
             return  # nats-server goes on at max_ack_pending only when something else happens, and forgets NAKs
         asked: dict[str, Any] = {}
         if filter:
